@@ -1,0 +1,51 @@
+//! `cargo xtask test`: every test, with what it needs installed.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{command, packages};
+
+/// Runs the tests; `args` are given to the test runner.
+///
+/// Tests say by name what they need beyond a user and a loopback interface. What cannot run
+/// here is left out by that name, so that the runner counts it as skipped:
+/// `privileged_*` need root, `shared_cases_*` need the public test tables in `../shared/cases`.
+pub fn run(args: &[String]) -> Result<()> {
+    packages::ensure(packages::TEST)?;
+    let mut left_out = Vec::new();
+    if !command::is_root() {
+        println!("Not root: tests named privileged_* are skipped.");
+        left_out.push("privileged_");
+    }
+    if !command::root().join("../shared/cases").is_dir() {
+        println!("No ../shared/cases: tests named shared_cases_* are skipped.");
+        left_out.push("shared_cases_");
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(command::root());
+    if command::exists("cargo-nextest") {
+        cargo.args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--locked",
+            "--no-fail-fast",
+        ]);
+        if !left_out.is_empty() {
+            let filter: Vec<String> = left_out
+                .iter()
+                .map(|prefix| format!("not test(/(^|::){prefix}/)"))
+                .collect();
+            cargo.args(["-E", &filter.join(" & ")]);
+        }
+        cargo.args(args);
+    } else {
+        cargo.args(["test", "--workspace", "--locked", "--no-fail-fast", "--"]);
+        for prefix in left_out {
+            cargo.args(["--skip", prefix]);
+        }
+        cargo.args(args);
+    }
+    command::run_command(&mut cargo)
+}
