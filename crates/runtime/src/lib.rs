@@ -1,1 +1,20 @@
-//! Placeholder.
+//! One container: start, wait, kill.
+//!
+//! [`start`] turns a [`Spec`] into a process in namespaces of its own, with docker's default
+//! isolation. It knows nothing of images or stores: the root file system comes as a detached
+//! mount, and everything else as plain values.
+
+mod environment;
+mod error;
+mod running;
+mod spec;
+mod start;
+pub mod user;
+
+pub use environment::{DEFAULT_PATH, Environment};
+pub use error::StartError;
+pub use running::{Exit, Running, Terminal, WaitError};
+pub use spec::{
+    Access, BindMount, Network, NewPrivileges, Process, Seccomp, Security, Spec, Stdio,
+};
+pub use start::start;
