@@ -1,1 +1,15 @@
-//! Placeholder.
+//! Registries: a client that is both ends of a copy, and a server over the local store.
+//!
+//! The client speaks [OCI distribution 1.1](https://github.com/opencontainers/distribution-spec/blob/main/spec.md)
+//! and docker's form of it. Its interface is synchronous; the async runtime and TLS inside start
+//! with the first request, so a command that needs no network never pays for them.
+
+mod client;
+mod error;
+mod remote;
+mod server;
+
+pub use client::{Client, ClientOptions, Download, Retry};
+pub use error::ClientError;
+pub use remote::Remote;
+pub use server::{Access, Server, ServerError, ServerOptions};
