@@ -51,6 +51,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Tells whether `program` is on the PATH.
+#[expect(clippy::disallowed_methods, reason = "xtask is a binary of its own")]
 pub fn exists(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
