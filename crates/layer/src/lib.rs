@@ -1,1 +1,19 @@
-//! Placeholder.
+//! A layer: its exact tar, and what can be mounted and read of it.
+//!
+//! A tar arrives from outside through [`ingest`](ingest()), or is made by a [`LayerWriter`]. Both
+//! leave the tar and an EROFS index over it in a [`LayerDir`]. A [`View`] reads a stack of layers
+//! in user space; [`Index`] reads one layer as it is, with its whiteouts.
+
+mod entry;
+mod index;
+mod ingest;
+mod layer_dir;
+mod view;
+mod writer;
+
+pub use entry::{Entry, EntryKind, IMPLIED_XATTR, OPAQUE_XATTR, Timestamp};
+pub use index::{Index, IndexError, Inode};
+pub use ingest::{IngestError, Ingested, Limits, ingest};
+pub use layer_dir::LayerDir;
+pub use view::{Node, NodeId, View, ViewError};
+pub use writer::{LayerWriter, WriteError};
