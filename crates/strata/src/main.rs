@@ -1,3 +1,7 @@
 //! The `strata` command.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::start()
+}

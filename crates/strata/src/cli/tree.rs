@@ -1,0 +1,246 @@
+//! The tree of commands, and the way from the words of a command line to one of them.
+
+use std::fmt::Write as _;
+
+use super::command::{Command, flag_table};
+use super::error::{CommandError, Exit, Voice};
+use super::flags::{Arguments, Flag, FlagError, Flags, Order};
+use super::session::Session;
+use super::version;
+
+/// All commands.
+const COMMANDS: &[&Command] = &[&version::COMMAND];
+
+/// Commands that only hold others.
+const GROUPS: &[(&str, &str)] = &[
+    ("builder", "Manage builds"),
+    ("container", "Manage containers"),
+    ("image", "Manage images"),
+    ("registry", "Serve the store as a registry"),
+    ("system", "Manage strata"),
+];
+
+/// Commands that the main help lists first.
+const USUAL: &[&str] = &[
+    "run", "ps", "build", "pull", "push", "images", "version", "info",
+];
+
+/// Flags before the command. Those that speak of a daemon are taken, so that scripts run, and
+/// mean nothing.
+const GLOBAL_FLAGS: &[Flag] = &[
+    Flag::one("config", "string", "Location of docker's config.json"),
+    Flag::one("context", "string", "Ignored: there is no daemon").short('c'),
+    Flag::switch("debug", "Ignored: errors are always complete").short('D'),
+    Flag::many("host", "list", "Ignored: there is no daemon").short('H'),
+    Flag::one("log-level", "string", "Ignored: there is no daemon").short('l'),
+    Flag::switch("tls", "Ignored: there is no daemon"),
+    Flag::one("tlscacert", "string", "Ignored: there is no daemon"),
+    Flag::one("tlscert", "string", "Ignored: there is no daemon"),
+    Flag::one("tlskey", "string", "Ignored: there is no daemon"),
+    Flag::switch("tlsverify", "Ignored: there is no daemon"),
+    Flag::switch("version", "Print version information and quit").short('v'),
+];
+
+/// Runs what `words` say; they do not include the name of the program.
+pub(crate) fn run(words: &[String], session: &mut Session) -> Exit {
+    match attempt(words, session) {
+        Ok(exit) => exit,
+        Err(error) => {
+            let (text, exit) = error.report(Voice::Plain, session.program, "");
+            if !text.is_empty() {
+                session.out.talk(&text);
+            }
+            exit
+        }
+    }
+}
+
+fn attempt(words: &[String], session: &mut Session) -> Result<Exit, CommandError> {
+    let program = session.program;
+    let flags = Flags {
+        known: GLOBAL_FLAGS,
+        refused: &[],
+        order: Order::FlagsFirst,
+    };
+    let arguments = match Arguments::parse(words, flags) {
+        Ok(arguments) => arguments,
+        Err(FlagError::Help) => return main_help(session),
+        Err(error) => {
+            return Err(CommandError::bare(format!(
+                "{error}\n\nUsage:  {program} [OPTIONS] COMMAND [ARG...]\n\nRun '{program} --help' for more information"
+            ))
+            .exit(Exit::NOT_STARTED));
+        }
+    };
+    if arguments.is_on("version") {
+        session.out.line(&version::line(program))?;
+        return Ok(Exit::SUCCESS);
+    }
+    if let Some(config) = arguments.text("config") {
+        session.environment.docker_config = Some(config.into());
+    }
+    let words = arguments.positional.as_slice();
+    match words {
+        [] => main_help(session),
+        [help, rest @ ..] if help == "help" => {
+            let mut words = rest.to_vec();
+            words.push("--help".to_owned());
+            dispatch(&words, session)
+        }
+        words => dispatch(words, session),
+    }
+}
+
+fn dispatch(words: &[String], session: &mut Session) -> Result<Exit, CommandError> {
+    let program = session.program;
+    let first = words[0].as_str();
+    if first == "--help" {
+        return main_help(session);
+    }
+    if let Some((group, about)) = GROUPS.iter().find(|(group, _)| *group == first) {
+        return in_group(group, about, &words[1..], session);
+    }
+    match find(first) {
+        Some(command) => Ok(command.execute(first, &words[1..], session)),
+        None => Err(CommandError::bare(format!(
+            "{program}: unknown command: {program} {first}\n\nRun '{program} --help' for more information"
+        ))),
+    }
+}
+
+fn in_group(
+    group: &str,
+    about: &str,
+    words: &[String],
+    session: &mut Session,
+) -> Result<Exit, CommandError> {
+    let program = session.program;
+    let usage =
+        format!("Usage:  {program} {group}\n\nRun '{program} {group} --help' for more information");
+    let Some(word) = words.first() else {
+        return group_help(group, about, session);
+    };
+    let name = format!("{group} {word}");
+    if let Some(command) = find(&name) {
+        return Ok(command.execute(&name, &words[1..], session));
+    }
+    let flags = Flags {
+        known: &[],
+        refused: &[],
+        order: Order::Mixed,
+    };
+    match Arguments::parse(words, flags) {
+        Err(FlagError::Help) => group_help(group, about, session),
+        Err(error) => {
+            Err(CommandError::bare(format!("{error}\n\n{usage}")).exit(Exit::NOT_STARTED))
+        }
+        Ok(_) => Err(CommandError::bare(format!(
+            "{program}: unknown command: {program} {name}\n\n{usage}"
+        ))),
+    }
+}
+
+fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS
+        .iter()
+        .copied()
+        .find(|command| command.names.contains(&name))
+}
+
+fn group_help(group: &str, about: &str, session: &mut Session) -> Result<Exit, CommandError> {
+    let program = session.program;
+    let mut rows: Vec<(&str, &str)> = Vec::new();
+    for command in COMMANDS {
+        let own = command
+            .names
+            .iter()
+            .find_map(|name| name.strip_prefix(group)?.strip_prefix(' '));
+        rows.extend(own.map(|name| (name, command.about)));
+    }
+    rows.sort_unstable();
+    let mut text = format!("Usage:  {program} {group} COMMAND\n\n{about}\n\nCommands:\n");
+    push_rows(&mut text, &rows);
+    write!(
+        text,
+        "\nRun '{program} {group} COMMAND --help' for more information on a command.\n"
+    )
+    .expect("writing to a String cannot fail");
+    session.out.data(&text)?;
+    Ok(Exit::SUCCESS)
+}
+
+fn main_help(session: &mut Session) -> Result<Exit, CommandError> {
+    let program = session.program;
+    let mut all: Vec<(&str, &str)> = Vec::new();
+    for command in COMMANDS {
+        let own = command.names.iter().find(|name| !name.contains(' '));
+        all.extend(own.map(|name| (*name, command.about)));
+    }
+    all.sort_unstable();
+    let usual: Vec<(&str, &str)> = USUAL
+        .iter()
+        .filter_map(|usual| all.iter().find(|(name, _)| name == usual).copied())
+        .collect();
+    let rest: Vec<(&str, &str)> = all
+        .into_iter()
+        .filter(|(name, _)| !USUAL.contains(name))
+        .collect();
+    let mut text = format!(
+        "Usage:  {program} [OPTIONS] COMMAND\n\nBuilds, stores, shares and runs container images without a daemon\n\nCommon Commands:\n"
+    );
+    push_rows(&mut text, &usual);
+    text.push_str("\nManagement Commands:\n");
+    push_rows(&mut text, GROUPS);
+    text.push_str("\nCommands:\n");
+    push_rows(&mut text, &rest);
+    text.push_str("\nGlobal Options:\n");
+    text.push_str(&flag_table(GLOBAL_FLAGS));
+    write!(
+        text,
+        "\nRun '{program} COMMAND --help' for more information on a command.\n"
+    )
+    .expect("writing to a String cannot fail");
+    session.out.data(&text)?;
+    Ok(Exit::SUCCESS)
+}
+
+fn push_rows(text: &mut String, rows: &[(&str, &str)]) {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
+    for (name, about) in rows {
+        writeln!(text, "  {name:width$}{about}").expect("writing to a String cannot fail");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_belongs_to_one_command_and_every_group_exists() {
+        let mut names: Vec<&str> = COMMANDS.iter().flat_map(|c| c.names).copied().collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for name in names {
+            if let Some((group, _)) = name.split_once(' ') {
+                assert!(GROUPS.iter().any(|(known, _)| *known == group), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_flag_is_both_known_and_refused_or_given_twice() {
+        for command in COMMANDS {
+            let mut longs: Vec<&str> = command.flags.iter().map(|flag| flag.long).collect();
+            longs.extend(command.refused);
+            let mut shorts: Vec<char> = command.flags.iter().filter_map(|f| f.short).collect();
+            let count = (longs.len(), shorts.len());
+            longs.sort_unstable();
+            longs.dedup();
+            shorts.sort_unstable();
+            shorts.dedup();
+            assert_eq!((longs.len(), shorts.len()), count, "{:?}", command.names);
+        }
+    }
+}
