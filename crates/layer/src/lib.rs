@@ -4,16 +4,25 @@
 //! leave the tar and an EROFS index over it in a [`LayerDir`]. A [`View`] reads a stack of layers
 //! in user space; [`Index`] reads one layer as it is, with its whiteouts.
 
+mod compress;
+mod diff;
 mod entry;
+mod form;
 mod index;
 mod ingest;
 mod layer_dir;
+pub mod rootfs;
+pub mod tree;
 mod view;
 mod writer;
 
+pub use compress::{Compression, compress, decompress};
+pub use diff::{CaptureOptions, Captured, Change, ChangeKind, DiffError, capture, changes};
 pub use entry::{Entry, EntryKind, IMPLIED_XATTR, OPAQUE_XATTR, Timestamp};
+pub use form::{Form, FormError};
 pub use index::{Index, IndexError, Inode};
 pub use ingest::{IngestError, Ingested, Limits, ingest};
 pub use layer_dir::LayerDir;
+pub use rootfs::{RootfsError, RootfsOptions};
 pub use view::{Node, NodeId, View, ViewError};
 pub use writer::{LayerWriter, WriteError};

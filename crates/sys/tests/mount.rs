@@ -1,4 +1,5 @@
 //! Mounts on the running kernel. These need root.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::fs;
 use std::io::Read as _;
