@@ -1,0 +1,15 @@
+//! From planned stages and the configurations of base images to vertices and a configuration;
+//! pure.
+
+mod error;
+mod gofmt;
+mod instruction;
+mod metadata;
+mod run;
+mod signal;
+mod stage;
+
+pub use error::LowerError;
+pub use stage::{Graph, Images, Lowered, PlannedHistory, lower};
+
+pub(crate) use metadata::clean;

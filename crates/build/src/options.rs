@@ -1,0 +1,77 @@
+//! What a build is asked to do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use oci::{Platform, Reference};
+
+use crate::{BaseImages, Event};
+
+/// One build, as the command line gives it.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// The text of the Dockerfile.
+    pub dockerfile: Vec<u8>,
+    /// Its name in messages, and relative to which `<name>.dockerignore` is looked up.
+    pub dockerfile_name: String,
+    /// Where it was read from, when it is a file: `<path>.dockerignore` beside it goes first.
+    pub dockerfile_path: Option<PathBuf>,
+    /// The directory that COPY and ADD read; `None` is an empty context.
+    pub context: Option<PathBuf>,
+    /// Names for the result.
+    pub tags: Vec<Reference>,
+    /// `--build-arg`, by name.
+    pub build_args: BTreeMap<String, String>,
+    /// `--target`: a stage by name or number.
+    pub target: Option<String>,
+    /// What to build for.
+    pub platform: Platform,
+    /// Whether results of earlier steps are used.
+    pub cache: CacheUse,
+    /// `--label`, set last.
+    pub labels: BTreeMap<String, String>,
+    /// `SOURCE_DATE_EPOCH`; without it times are clamped to the newest in the context.
+    pub epoch: Option<i64>,
+    /// The network of RUN.
+    pub network: Network,
+    /// How many steps may run at once; at least one does.
+    pub jobs: usize,
+}
+
+/// Whether results of earlier steps are used. They are recorded in both cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheUse {
+    /// As docker does by default.
+    Use,
+    /// `--no-cache`.
+    Ignore,
+}
+
+/// The network of RUN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// That of the machine.
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// What a build works with.
+pub struct BuildContext<'a> {
+    /// Where base images and downloads come from.
+    pub base_images: &'a dyn BaseImages,
+    /// The form in which layers are mounted for RUN.
+    pub form: layer::Form,
+    /// Becomes true when the user wants the build to end; a running step is killed.
+    pub cancel: &'a AtomicBool,
+    /// Takes progress, from several threads.
+    pub progress: &'a (dyn Fn(Event) + Sync),
+}
+
+impl fmt::Debug for BuildContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuildContext").finish_non_exhaustive()
+    }
+}

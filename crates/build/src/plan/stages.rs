@@ -1,0 +1,313 @@
+//! Stages: what each starts from, and which ones the target needs.
+
+use std::collections::BTreeMap;
+
+use dockerfile::{Arg, Dockerfile, Instruction, Span, Spanned, Stage};
+use oci::{Platform, Reference};
+
+use super::PlanError;
+use crate::located::Located;
+use crate::variables::{self, Variables};
+
+/// What a plan depends on besides the Dockerfile.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanOptions<'a> {
+    /// `--target`: a stage by name or number; the last one without it.
+    pub target: Option<&'a str>,
+    /// `--build-arg`, by name.
+    pub build_args: &'a BTreeMap<String, String>,
+    /// What to build for.
+    pub platform: &'a Platform,
+    /// What the build runs on.
+    pub build_platform: &'a Platform,
+}
+
+/// The stages of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// All stages, in the order of the Dockerfile.
+    pub stages: Vec<PlannedStage>,
+    /// The index of the stage that gives the result.
+    pub target: usize,
+    /// The escape character of the Dockerfile.
+    pub escape: char,
+    /// What to build for.
+    pub platform: Platform,
+    pub(crate) globals: Variables,
+}
+
+/// One stage, with its `FROM` expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedStage {
+    /// The name after `AS`.
+    pub name: Option<String>,
+    /// What it starts from.
+    pub base: StageBase,
+    /// The platform of its base.
+    pub platform: Platform,
+    /// Its instructions, unexpanded.
+    pub instructions: Vec<Spanned<Instruction>>,
+    /// The lines of its `FROM`.
+    pub span: Span,
+    /// Whether the target needs it, as far as the Dockerfile tells; a trigger of a base image
+    /// may need more.
+    pub needed: bool,
+}
+
+/// What a stage starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StageBase {
+    /// Nothing.
+    Scratch,
+    /// The stage with this index.
+    Stage(usize),
+    /// An image.
+    Image(Reference),
+}
+
+/// What `COPY --from` reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyFrom {
+    /// The stage with this index.
+    Stage(usize),
+    /// An image.
+    Image(Reference),
+    /// `scratch`: nothing.
+    Scratch,
+}
+
+/// Finds the stages of a Dockerfile, what each starts from, and which ones the target needs.
+pub fn plan(
+    dockerfile: &Dockerfile,
+    options: &PlanOptions<'_>,
+) -> Result<Plan, Located<PlanError>> {
+    let escape = dockerfile.directives.escape;
+    let last = dockerfile.stages.last();
+    let target_name = options
+        .target
+        .or_else(|| last.and_then(|stage| stage.name.as_deref()))
+        .unwrap_or("default");
+    let mut globals = variables::automatic(options.platform, options.build_platform, target_name);
+    for (name, value) in options.build_args {
+        if globals.get(name).is_some() {
+            globals.set(name, value);
+        }
+    }
+    for arg in &dockerfile.global_args {
+        declare_global(&mut globals, arg, options.build_args, escape)?;
+    }
+    let mut stages: Vec<PlannedStage> = Vec::new();
+    for stage in &dockerfile.stages {
+        let planned = plan_stage(stage, &stages, &globals, (escape, options.platform))?;
+        stages.push(planned);
+    }
+    let mut plan = Plan {
+        target: find_target(&stages, options.target)?,
+        stages,
+        escape,
+        platform: options.platform.clone(),
+        globals,
+    };
+    plan.mark_needed()?;
+    Ok(plan)
+}
+
+impl Plan {
+    /// Returns what to call a stage in messages: its name or `stage-1`; nothing when it is the
+    /// only one.
+    pub fn label(&self, index: usize) -> String {
+        match &self.stages[index].name {
+            _ if self.stages.len() == 1 => String::new(),
+            Some(name) => name.clone(),
+            None => format!("stage-{index}"),
+        }
+    }
+
+    /// Returns the images that needed stages start from or copy from, each once, in order.
+    pub fn images(&self) -> Vec<(Reference, Platform, Span)> {
+        let mut images: Vec<(Reference, Platform, Span)> = Vec::new();
+        let mut add = |reference: &Reference, platform: &Platform, span: Span| {
+            if !images
+                .iter()
+                .any(|(r, p, _)| r == reference && p == platform)
+            {
+                images.push((reference.clone(), platform.clone(), span));
+            }
+        };
+        for (index, stage) in self.stages.iter().enumerate().filter(|(_, s)| s.needed) {
+            if let StageBase::Image(reference) = &stage.base {
+                add(reference, &stage.platform, stage.span);
+            }
+            for instruction in &stage.instructions {
+                if let Instruction::Copy(copy) = &instruction.value
+                    && let Some(from) = &copy.from
+                    && let Ok(CopyFrom::Image(reference)) =
+                        self.resolve_from(from, index, instruction.span)
+                {
+                    add(&reference, &self.platform, instruction.span);
+                }
+            }
+        }
+        images
+    }
+
+    /// Finds what `--from=` in stage `index` names.
+    pub fn resolve_from(
+        &self,
+        from: &str,
+        index: usize,
+        span: Span,
+    ) -> Result<CopyFrom, Located<PlanError>> {
+        let fault = |error| Located::at_word(span, from, error);
+        if Variables::default().expand(from, self.escape).as_deref() != Ok(from) {
+            return Err(fault(PlanError::VariableInFrom));
+        }
+        let stage = match from.parse::<usize>() {
+            Ok(number) if number < self.stages.len() => Some(number),
+            Ok(_) => return Err(fault(PlanError::InvalidStageIndex(from.to_owned()))),
+            Err(_) => find_stage(&self.stages, from),
+        };
+        match stage {
+            Some(stage) if stage < index => Ok(CopyFrom::Stage(stage)),
+            Some(_) => Err(fault(PlanError::LaterStage {
+                from: from.to_owned(),
+                stage: self.label(index),
+            })),
+            None if from == SCRATCH => Ok(CopyFrom::Scratch),
+            None => image(from)
+                .map(CopyFrom::Image)
+                .map_err(|error| Located::at_word(span, from, error)),
+        }
+    }
+
+    fn mark_needed(&mut self) -> Result<(), Located<PlanError>> {
+        let mut open = vec![self.target];
+        while let Some(index) = open.pop() {
+            if std::mem::replace(&mut self.stages[index].needed, true) {
+                continue;
+            }
+            let stage = &self.stages[index];
+            if let StageBase::Stage(base) = stage.base {
+                open.push(base);
+            }
+            for instruction in &stage.instructions {
+                for from in sources(&instruction.value) {
+                    if let CopyFrom::Stage(source) =
+                        self.resolve_from(&from, index, instruction.span)?
+                    {
+                        open.push(source);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The base of a stage that starts from nothing.
+const SCRATCH: &str = "scratch";
+
+fn sources(instruction: &Instruction) -> Vec<String> {
+    match instruction {
+        Instruction::Copy(copy) => copy.from.iter().cloned().collect(),
+        Instruction::Run(run) => run.mounts.iter().filter_map(|mount| mount.from()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn declare_global(
+    globals: &mut Variables,
+    arg: &Spanned<Arg>,
+    build_args: &BTreeMap<String, String>,
+    escape: char,
+) -> Result<(), Located<PlanError>> {
+    for definition in &arg.value.definitions {
+        let value = match (build_args.get(&definition.name), &definition.default) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(default)) => {
+                let expanded = globals.expand(default, escape);
+                Some(expanded.map_err(|error| Located::at(arg.span, error))?)
+            }
+            (None, None) => None,
+        };
+        if let Some(value) = value {
+            globals.set(&definition.name, &value);
+        }
+    }
+    Ok(())
+}
+
+fn plan_stage(
+    stage: &Stage,
+    earlier: &[PlannedStage],
+    globals: &Variables,
+    (escape, target): (char, &Platform),
+) -> Result<PlannedStage, Located<PlanError>> {
+    let at = |error| Located::at_word(stage.span, &stage.base, error);
+    let base = globals
+        .expand(&stage.base, escape)
+        .map_err(|error| at(error.into()))?;
+    if base.is_empty() {
+        return Err(at(PlanError::BlankBase(stage.base.clone())));
+    }
+    let base = match find_stage(earlier, &base) {
+        Some(index) => StageBase::Stage(index),
+        None if base == SCRATCH => StageBase::Scratch,
+        None => StageBase::Image(image(&base).map_err(at)?),
+    };
+    let platform = match (&stage.platform, &base) {
+        (Some(expression), _) => parse_platform(expression, globals, escape)
+            .map_err(|error| Located::at_word(stage.span, expression, error))?,
+        (None, StageBase::Stage(index)) => earlier[*index].platform.clone(),
+        (None, _) => target.clone(),
+    };
+    Ok(PlannedStage {
+        name: stage.name.clone(),
+        base,
+        platform,
+        instructions: stage.instructions.clone(),
+        span: stage.span,
+        needed: false,
+    })
+}
+
+fn parse_platform(
+    expression: &str,
+    globals: &Variables,
+    escape: char,
+) -> Result<Platform, PlanError> {
+    let text = globals.expand(expression, escape)?;
+    if text.is_empty() {
+        return Err(PlanError::EmptyPlatform(expression.to_owned()));
+    }
+    text.parse().map_err(|source| PlanError::InvalidPlatform {
+        expression: expression.to_owned(),
+        source,
+    })
+}
+
+fn image(text: &str) -> Result<Reference, PlanError> {
+    let invalid = |source| PlanError::InvalidBase {
+        base: text.to_owned(),
+        source,
+    };
+    Ok(Reference::parse(text).map_err(invalid)?.or_latest())
+}
+
+/// Finds a stage by name; when several have it, the last one.
+fn find_stage(stages: &[PlannedStage], name: &str) -> Option<usize> {
+    stages.iter().rposition(|stage| {
+        let own = stage.name.as_deref();
+        own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+    })
+}
+
+fn find_target(stages: &[PlannedStage], target: Option<&str>) -> Result<usize, Located<PlanError>> {
+    let Some(target) = target else {
+        return Ok(stages.len().saturating_sub(1));
+    };
+    let number = || target.parse().ok().filter(|index| *index < stages.len());
+    find_stage(stages, target)
+        .or_else(number)
+        .ok_or_else(|| Located::nowhere(PlanError::TargetNotFound(target.to_owned())))
+}

@@ -1,0 +1,167 @@
+//! Vertices: the steps of a build that make a layer.
+
+use dockerfile::Span;
+use oci::{DiffId, Digest};
+
+/// A step that makes one layer on top of its origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vertex {
+    /// What it builds on.
+    pub origin: Origin,
+    /// What it does.
+    pub operation: Operation,
+    /// As docker shows it: `[2/6] WORKDIR /app`.
+    pub name: String,
+    /// The lines of its instruction.
+    pub span: Span,
+    /// The text of its history entry.
+    pub instruction: String,
+}
+
+/// The content that a vertex builds on or reads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// These layers, bottom first; none for `scratch`.
+    Layers(Vec<DiffId>),
+    /// The layers of the vertex with this index, and its own on top.
+    Vertex(usize),
+}
+
+/// What a vertex does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `COPY` and `ADD`.
+    Files(Files),
+    /// `RUN`.
+    Run(RunStep),
+    /// `WORKDIR`.
+    Workdir(Workdir),
+}
+
+/// `COPY` and `ADD`, expanded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Files {
+    /// Where paths are read.
+    pub from: FilesFrom,
+    /// What is copied, in order.
+    pub items: Vec<Item>,
+    /// Where to.
+    pub destination: Destination,
+    /// `--chown`.
+    pub owner: Option<String>,
+    /// `--chmod`.
+    pub mode: Option<u32>,
+    /// `--exclude`, in order.
+    pub exclude: Vec<String>,
+    /// Whether archives are unpacked.
+    pub archives: Archives,
+    /// `--link`.
+    pub link: Link,
+    /// `--checksum` of the only item, a URL.
+    pub checksum: Option<Digest>,
+}
+
+/// Where `COPY` and `ADD` read paths.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum FilesFrom {
+    /// The build context.
+    Context,
+    /// A stage or an image.
+    Origin(Origin),
+}
+
+/// One source of `COPY` or `ADD`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Item {
+    /// A path, perhaps with wildcards; absolute and clean.
+    Path(String),
+    /// A URL of `ADD`.
+    Url(String),
+    /// A file that is written in the Dockerfile.
+    Inline {
+        /// Its name.
+        name: String,
+        /// Its content.
+        content: String,
+    },
+}
+
+/// The destination of `COPY` and `ADD`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// The path, absolute and clean.
+    pub path: String,
+    /// What the path says about what it names.
+    pub form: DestinationForm,
+}
+
+/// What a destination says about what it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DestinationForm {
+    /// It ends with a slash: a directory, made when missing.
+    Directory,
+    /// What is there, or what is copied, decides.
+    Any,
+}
+
+/// What `ADD` does with archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Archives {
+    /// Copies them like other files.
+    Keep,
+    /// Unpacks local ones.
+    UnpackLocal,
+    /// Unpacks local and downloaded ones.
+    UnpackAll,
+}
+
+/// What `COPY` and `ADD` see at the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Link {
+    /// The parent's files: symbolic links are followed, directories are merged.
+    Parent,
+    /// Nothing (`--link`): the layer does not depend on the parent.
+    Apart,
+}
+
+/// `RUN`, expanded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RunStep {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// The environment, with arguments that are in scope.
+    pub env: Vec<String>,
+    /// Settings of proxies, which do not count for the cache.
+    pub proxies: Vec<String>,
+    /// `user[:group]`.
+    pub user: String,
+    /// The directory to start in.
+    pub cwd: String,
+    /// `--network`; `None` leaves it to the build.
+    pub network: Option<crate::Network>,
+    /// A heredoc with a `#!` line, run as a program.
+    pub script: Option<Script>,
+}
+
+/// A program that is written in the Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Script {
+    /// Its name, without directory.
+    pub name: String,
+    /// Its content.
+    pub content: String,
+}
+
+impl Script {
+    /// Where a step sees its script, as in BuildKit.
+    pub const DIRECTORY: &str = "/dev/pipes";
+}
+
+/// `WORKDIR`, made absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Workdir {
+    /// The directory.
+    pub path: String,
+    /// Who owns the directories that are made.
+    pub user: String,
+}
