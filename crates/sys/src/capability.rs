@@ -1,5 +1,13 @@
 //! Capabilities.
 
+use std::io;
+
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities,
+};
+
 /// A capability, by its number in the kernel.
 /// [capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +87,42 @@ impl Capability {
             .iter()
             .fold(0, |mask, capability| mask | capability.bit())
     }
+}
+
+/// Takes every capability but `kept` out of what the calling thread and its descendants can ever
+/// gain. Needs `CAP_SETPCAP`.
+pub fn drop_from_bounding_set(kept: &[Capability]) -> io::Result<()> {
+    let kept = Capability::mask(kept);
+    for number in 0..u64::BITS {
+        let bit = 1 << number;
+        if kept & bit != 0 {
+            continue;
+        }
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(bit)) {
+            Ok(()) => {}
+            // The kernel has no capability of this number, nor of a higher one.
+            Err(Errno::INVAL) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Leaves the calling thread at most the capabilities `kept`, and passes none of them on by
+/// inheritance: what it executes gains by the rules for root and for files only.
+pub fn drop_capabilities(kept: &[Capability]) -> io::Result<()> {
+    let held = rustix::thread::capabilities(None)?.permitted;
+    let kept = CapabilitySet::from_bits_retain(Capability::mask(kept)) & held;
+    clear_ambient_capability_set()?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]

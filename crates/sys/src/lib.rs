@@ -1,14 +1,28 @@
 //! Kernel interfaces: the only crate with unsafe code.
 
 pub mod boot;
+mod bpf;
 mod capability;
 mod confined;
 mod mount;
+mod namespace;
+mod process;
+mod seccomp;
+mod signal;
+mod stub;
 pub mod xattr;
 
-pub use capability::Capability;
+pub use bpf::attach_device_filter;
+pub use capability::{Capability, drop_capabilities, drop_from_bounding_set};
 pub use confined::{ConfinedError, Root};
 pub use mount::{
     Lower, Mount, MountAttributes, MountError, OverlayOptions, Propagation, Recursion, Unmount,
     Upper, is_mount_point, unmount,
 };
+pub use namespace::{bring_up_loopback, join_new_session_keyring, unshare_cgroup};
+pub use process::{
+    Child, CloneOptions, Cloned, Ended, Launcher, Namespaces, clone_into, read_report, send_signal,
+    wait,
+};
+pub use seccomp::{FilterInstruction, load_seccomp};
+pub use stub::Stub;
