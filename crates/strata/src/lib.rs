@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The operations of strata, without a command line: what each command does, on the crates
+//! below.
+//!
+//! Nothing here prints, reads the environment or ends the process; progress comes as events.
+
+pub mod container;

@@ -6,6 +6,7 @@ mod error;
 mod flags;
 mod listing;
 mod output;
+mod progress;
 mod reference_hint;
 mod session;
 mod start;

@@ -1,0 +1,10 @@
+//! What a container is made of beside its image: names, variables, directories of the host,
+//! its log.
+
+pub mod log;
+pub mod name;
+pub mod variables;
+mod volume;
+mod word;
+
+pub use volume::{Bind, VolumeError};
