@@ -5,6 +5,7 @@
 //! in user space; [`Index`] reads one layer as it is, with its whiteouts.
 
 mod compress;
+mod decompress;
 mod diff;
 mod entry;
 mod form;
@@ -16,7 +17,8 @@ pub mod tree;
 mod view;
 mod writer;
 
-pub use compress::{Compression, compress, decompress};
+pub use compress::{Compression, compress};
+pub use decompress::{Format, decompress};
 pub use diff::{CaptureOptions, Captured, Change, ChangeKind, DiffError, capture, changes};
 pub use entry::{Entry, EntryKind, IMPLIED_XATTR, OPAQUE_XATTR, Timestamp};
 pub use form::{Form, FormError};
