@@ -9,6 +9,7 @@ mod namespace;
 mod process;
 mod seccomp;
 mod signal;
+mod signal_queue;
 mod stub;
 pub mod xattr;
 
@@ -25,4 +26,5 @@ pub use process::{
     wait,
 };
 pub use seccomp::{FilterInstruction, load_seccomp};
+pub use signal_queue::SignalQueue;
 pub use stub::Stub;
