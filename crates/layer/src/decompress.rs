@@ -51,7 +51,9 @@ pub fn decompress<'a>(
     let plain: Box<dyn Read + Send + 'a> = match format {
         Format::Plain => Box::new(input),
         Format::Gzip => Box::new(Parts::<GzDecoder<_>>::new(input)?),
-        Format::Zstd => Box::new(Parts::<zstd::stream::read::Decoder<'static, _>>::new(input)?),
+        Format::Zstd => Box::new(Parts::<zstd::stream::read::Decoder<'static, _>>::new(
+            input,
+        )?),
         Format::Bzip2 => Box::new(MultiBzDecoder::new(input)),
         Format::Xz => {
             let stream = liblzma::stream::Stream::new_stream_decoder(

@@ -4,6 +4,7 @@
 //! leave the tar and an EROFS index over it in a [`LayerDir`]. A [`View`] reads a stack of layers
 //! in user space; [`Index`] reads one layer as it is, with its whiteouts.
 
+mod base;
 mod compress;
 mod decompress;
 mod diff;
@@ -17,11 +18,12 @@ pub mod tree;
 mod view;
 mod writer;
 
+pub use base::BaseError;
 pub use compress::{Compression, compress};
 pub use decompress::{Format, decompress};
 pub use diff::{CaptureOptions, Captured, Change, ChangeKind, DiffError, capture, changes};
 pub use entry::{Entry, EntryKind, IMPLIED_XATTR, OPAQUE_XATTR, Timestamp};
-pub use form::{Form, FormError};
+pub use form::{ErofsError, Form, FormError, try_erofs};
 pub use index::{Index, IndexError, Inode};
 pub use ingest::{IngestError, Ingested, Limits, ingest};
 pub use layer_dir::LayerDir;
