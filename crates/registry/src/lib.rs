@@ -5,11 +5,11 @@
 //! with the first request, so a command that needs no network never pays for them.
 
 mod client;
-mod error;
-mod remote;
+mod range;
 mod server;
 
-pub use client::{Client, ClientOptions, Download, Retry};
-pub use error::ClientError;
-pub use remote::Remote;
+pub use client::{
+    ApiError, Client, ClientError, ClientOptions, CredentialsError, Download, NetworkError,
+    Problem, Refusal, Remote, Retry, SetupError, Timeouts,
+};
 pub use server::{Access, Server, ServerError, ServerOptions};

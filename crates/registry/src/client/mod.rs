@@ -1,0 +1,28 @@
+//! The client: from a reference to verified bytes, and back.
+//!
+//! Down the stack: `Remote` (what a copy sees), `Registry` (one host, its tokens), `Courier`
+//! (retries and redirects), `Transport` (connections and timeouts).
+
+mod authority;
+mod blob;
+mod challenge;
+mod connect;
+mod courier;
+mod credentials;
+mod download;
+mod error;
+mod options;
+mod refusal;
+mod registry;
+mod remote;
+mod request;
+mod transport;
+mod upload;
+
+pub use connect::Client;
+pub use credentials::CredentialsError;
+pub use download::Download;
+pub use error::{ClientError, NetworkError, Problem, SetupError};
+pub use options::{ClientOptions, Retry, Timeouts};
+pub use refusal::{ApiError, Refusal};
+pub use remote::Remote;

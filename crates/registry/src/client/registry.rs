@@ -1,0 +1,207 @@
+//! One registry: its address and what was learnt about it.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use axum::http::StatusCode;
+use oci::DEFAULT_REGISTRY;
+use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+
+use super::authority::{Authority, Renewal, Scope};
+use super::challenge::Challenge;
+use super::courier::Courier;
+use super::error::ClientError;
+use super::refusal::{MAX_REFUSAL_SIZE, Refusal};
+use super::request::{Request, same_origin};
+use super::transport::Response;
+
+/// Where the images of `docker.io` are.
+const HUB_HOST: &str = "registry-1.docker.io";
+
+/// One registry, shared by all repositories of it.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) base: Url,
+    pub(crate) authority: Authority,
+    /// Set when the registry refused a blob in one piece.
+    pub(crate) wants_chunks: AtomicBool,
+}
+
+impl Registry {
+    /// Returns the registry `name`, as references write it.
+    pub(crate) fn new(
+        name: &str,
+        courier: &Courier,
+        docker_config: Option<PathBuf>,
+    ) -> Result<Self, ClientError> {
+        let host = if name == DEFAULT_REGISTRY {
+            HUB_HOST
+        } else {
+            name
+        };
+        let invalid = |_| ClientError::InvalidUrl(name.to_owned());
+        let plain = Url::parse(&format!("http://{host}/v2/")).map_err(invalid)?;
+        let base = if courier.speaks_plain_http(&plain) {
+            plain
+        } else {
+            Url::parse(&format!("https://{host}/v2/")).map_err(invalid)?
+        };
+        Ok(Self {
+            base,
+            authority: Authority::new(name, docker_config),
+            wants_chunks: AtomicBool::new(false),
+        })
+    }
+
+    /// Returns the URL of `rest` in the repository at `path`. Both are of the grammar of
+    /// references and digests, so nothing in them needs escaping.
+    pub(crate) fn url(&self, path: &str, rest: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("/v2/{path}/{rest}"));
+        url
+    }
+
+    /// Returns the header to send to `url`, which may have come from an answer: other servers
+    /// than the registry get none.
+    pub(crate) fn authorization(
+        &self,
+        courier: &Courier,
+        url: &Url,
+        scopes: &[Scope],
+    ) -> Result<Option<HeaderValue>, ClientError> {
+        if !same_origin(url, &self.base) {
+            return Ok(None);
+        }
+        self.authority.authorization(courier, scopes)
+    }
+
+    /// Delivers `request` with the right for `scopes`, fetching or renewing a token when the
+    /// registry wants one. Returns the answer, whatever its status.
+    pub(crate) fn call(
+        &self,
+        courier: &Courier,
+        request: Request,
+        scopes: &[Scope],
+    ) -> Result<Response, ClientError> {
+        let (response, header) = self.attempt(courier, &request, scopes)?;
+        match self.renew(courier, &response, scopes, header.as_ref())? {
+            Renewal::Final => Ok(response),
+            Renewal::Renewed => Ok(self.attempt(courier, &request, scopes)?.0),
+        }
+    }
+
+    /// Takes in an answer; `Renewed` when it is a 401 that a new token may turn.
+    pub(crate) fn renew(
+        &self,
+        courier: &Courier,
+        response: &Response,
+        scopes: &[Scope],
+        rejected: Option<&HeaderValue>,
+    ) -> Result<Renewal, ClientError> {
+        let ours = same_origin(response.url(), &self.base);
+        if response.status() != StatusCode::UNAUTHORIZED || !ours {
+            return Ok(Renewal::Final);
+        }
+        self.authority.renew(courier, response, scopes, rejected)
+    }
+
+    fn attempt(
+        &self,
+        courier: &Courier,
+        request: &Request,
+        scopes: &[Scope],
+    ) -> Result<(Response, Option<HeaderValue>), ClientError> {
+        let header = self.authorization(courier, &request.url, scopes)?;
+        let mut request = request.clone();
+        if let Some(header) = &header {
+            request.headers.insert(AUTHORIZATION, header.clone());
+        }
+        Ok((courier.deliver(&request)?, header))
+    }
+}
+
+/// Turns an answer that is not a success into the error that it means.
+pub(crate) fn refusal(mut response: Response) -> ClientError {
+    let status = response.status();
+    if status == StatusCode::UNAUTHORIZED
+        && let Some(Challenge::Bearer { error, .. }) = Challenge::of(response.headers())
+        && error.as_deref() == Some("insufficient_scope")
+    {
+        // The token is good, but not for this: docker calls that denied.
+        let answer = Refusal::new("DENIED", "requested access to the resource is denied");
+        return ClientError::Refused {
+            status: status.as_u16(),
+            answer,
+        };
+    }
+    let request = response.request();
+    let body = response.read_all(MAX_REFUSAL_SIZE).unwrap_or_default();
+    let answer = Refusal::parse(status.as_u16(), &body).or_else(|| match status.as_u16() {
+        401 => Some(Refusal::new("UNAUTHORIZED", "authentication required")),
+        403 => Some(Refusal::new(
+            "DENIED",
+            "requested access to the resource is denied",
+        )),
+        429 => Some(Refusal::new("TOOMANYREQUESTS", "too many requests")),
+        _ => None,
+    });
+    match answer {
+        Some(answer) => ClientError::Refused {
+            status: status.as_u16(),
+            answer,
+        },
+        None => ClientError::UnexpectedStatus { request, status },
+    }
+}
+
+/// Returns `host[:port]`, without a port that the scheme implies.
+pub(crate) fn authority_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// Tells whether the host of `url` is this machine by its very name.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::options::{Retry, Timeouts};
+    use crate::client::transport::Transport;
+
+    #[test]
+    fn a_registry_is_reached_by_https_unless_it_is_this_machine_or_listed() {
+        let courier = Courier {
+            transport: Transport::new(String::new(), Timeouts::default()),
+            retry: Retry::default(),
+            plain_http: vec!["plain.example:5000".to_owned(), "10.1.2.3".to_owned()],
+        };
+        for (name, expected) in [
+            ("docker.io", "https://registry-1.docker.io/v2/"),
+            ("quay.io", "https://quay.io/v2/"),
+            ("127.0.0.1:5000", "http://127.0.0.1:5000/v2/"),
+            ("127.9.9.9", "http://127.9.9.9/v2/"),
+            ("[::1]:5000", "http://[::1]:5000/v2/"),
+            ("localhost", "http://localhost/v2/"),
+            ("localhost.example", "https://localhost.example/v2/"),
+            ("plain.example:5000", "http://plain.example:5000/v2/"),
+            ("plain.example:5001", "https://plain.example:5001/v2/"),
+            ("10.1.2.3:80", "http://10.1.2.3/v2/"),
+            ("10.1.2.4", "https://10.1.2.4/v2/"),
+        ] {
+            let registry = Registry::new(name, &courier, None).expect("valid");
+            assert_eq!(registry.base.as_str(), expected);
+        }
+    }
+}

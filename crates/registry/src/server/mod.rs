@@ -1,0 +1,5 @@
+//! The server: the store as a registry.
+
+mod server;
+
+pub use server::{Access, Server, ServerError, ServerOptions};
