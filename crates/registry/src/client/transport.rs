@@ -210,7 +210,7 @@ impl Transport {
     fn build(&self, way: Way) -> Result<reqwest::Client, ClientError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing a race to another thread is as good: the provider is the same.
-            let _ = rustls::crypto::ring::default_provider().install_default();
+            drop(rustls::crypto::ring::default_provider().install_default());
         }
         let builder = reqwest::Client::builder()
             .user_agent(&self.user_agent)
