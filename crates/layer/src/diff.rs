@@ -1,8 +1,11 @@
 //! What a container changed: an overlay's upper directory, read as a layer.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use crate::{LayerWriter, Timestamp, View};
+use crate::metadata::FileError;
+use crate::upper::{Event, FileId, Upper};
+use crate::{Entry, EntryKind, LayerWriter, Timestamp, View, ViewError, WriteError};
 
 /// How an upper directory becomes a layer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,19 +55,108 @@ pub enum ChangeKind {
 
 /// Why an upper directory could not be read as a layer.
 #[derive(Debug, thiserror::Error)]
-pub enum DiffError {}
+pub enum DiffError {
+    /// A file of the upper directory could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What lies below could not be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The layer could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Another program mounted the directory in a way that leaves content in other places.
+    #[error(
+        "`{}` is incomplete: it carries the attribute `{mark}`",
+        String::from_utf8_lossy(path)
+    )]
+    Elsewhere {
+        /// The file.
+        path: Vec<u8>,
+        /// The attribute.
+        mark: String,
+    },
+}
 
-/// Appends everything that `upper` changes over `below` to `writer`, sorted by path.
+/// Appends everything that `upper` changes over `below` to `writer`, parents first and sorted
+/// within each directory.
+///
+/// Sockets are left out, as docker does. The caller finishes or drops the writer.
 pub fn capture(
     upper: &Path,
     below: &View,
     writer: &mut LayerWriter,
     options: &CaptureOptions<'_>,
 ) -> Result<Captured, DiffError> {
-    unimplemented!("{upper:?} {below:?} {writer:?} {options:?}")
+    let upper = Upper::open(upper, below, options.exclude)?;
+    let mut captured = Captured::default();
+    let mut first_names: HashMap<FileId, Vec<u8>> = HashMap::new();
+    upper.walk(&mut |event| {
+        match event {
+            Event::File(_, file) => {
+                captured.entries += 1;
+                let mut entry = file.entry.clone();
+                if let Some(limit) = options.clamp_mtime {
+                    entry.mtime = entry.mtime.min(limit);
+                }
+                if let Some(id) = file.shared {
+                    match first_names.get(&id) {
+                        Some(target) => {
+                            let target = target.clone();
+                            entry.kind = EntryKind::Hardlink { target };
+                        }
+                        None => {
+                            first_names.insert(id, entry.path.clone());
+                        }
+                    }
+                }
+                append(&upper, writer, &entry)?;
+            }
+            Event::Opaque(path) => writer.opaque(path)?,
+            Event::Deleted(path) => {
+                captured.whiteouts += 1;
+                writer.whiteout(path)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(captured)
+}
+
+fn append(upper: &Upper<'_>, writer: &mut LayerWriter, entry: &Entry) -> Result<(), DiffError> {
+    match entry.kind {
+        EntryKind::File { size } if size > 0 => {
+            writer.append(entry, &mut upper.open_file(&entry.path)?)?;
+        }
+        EntryKind::File { .. }
+        | EntryKind::Directory
+        | EntryKind::Symlink { .. }
+        | EntryKind::Hardlink { .. }
+        | EntryKind::CharDevice { .. }
+        | EntryKind::BlockDevice { .. }
+        | EntryKind::Fifo => writer.append(entry, &mut std::io::empty())?,
+    }
+    Ok(())
 }
 
 /// Lists what `upper` changes over `below`, sorted by path, as `docker diff` does.
 pub fn changes(upper: &Path, below: &View, exclude: &[Vec<u8>]) -> Result<Vec<Change>, DiffError> {
-    unimplemented!("{upper:?} {below:?} {exclude:?}")
+    let mut changes = Vec::new();
+    Upper::open(upper, below, exclude)?.walk(&mut |event| {
+        let (kind, path) = match event {
+            Event::File(kind, file) => (*kind, file.entry.path.as_slice()),
+            Event::Deleted(path) => (ChangeKind::Deleted, *path),
+            Event::Opaque(_) => return Ok(()),
+        };
+        // docker never lists the root.
+        if !path.is_empty() {
+            changes.push(Change {
+                kind,
+                path: path.to_vec(),
+            });
+        }
+        Ok(())
+    })?;
+    changes.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    Ok(changes)
 }

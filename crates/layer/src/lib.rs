@@ -13,8 +13,10 @@ mod form;
 mod index;
 mod ingest;
 mod layer_dir;
+mod metadata;
 pub mod rootfs;
 pub mod tree;
+mod upper;
 mod view;
 mod writer;
 
@@ -27,6 +29,7 @@ pub use form::{ErofsError, Form, FormError, try_erofs};
 pub use index::{Index, IndexError, Inode};
 pub use ingest::{IngestError, Ingested, Limits, ingest};
 pub use layer_dir::LayerDir;
+pub use metadata::FileError;
 pub use rootfs::{RootfsError, RootfsOptions};
 pub use view::{Node, NodeId, View, ViewError};
 pub use writer::{LayerWriter, WriteError};

@@ -32,6 +32,7 @@ use oci::{DiffId, Digest};
 use sys::{Lower, Mount, MountError, OverlayOptions, Unmount, Upper, is_mount_point};
 
 use crate::base::{self, BaseError};
+use crate::metadata::FileError;
 use crate::tree::{self, TreeError};
 use crate::{Form, LayerDir};
 
@@ -55,16 +56,8 @@ pub struct RootfsOptions<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
     /// A file or directory of the engine's own could not be used.
-    #[error("cannot {operation} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On which path.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The kernel refused a mount.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -289,9 +282,5 @@ fn create_directory(path: &Path) -> Result<(), RootfsError> {
 }
 
 fn error(operation: &'static str, path: &Path, source: io::Error) -> RootfsError {
-    RootfsError::Io {
-        operation,
-        path: path.to_owned(),
-        source,
-    }
+    FileError::new(operation, path, source).into()
 }
