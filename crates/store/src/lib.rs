@@ -1,1 +1,49 @@
-//! Placeholder.
+//! The store on disk: blobs, layers, images, tags, containers, build steps, and the one `copy`
+//! that moves images between stores, registries and archives.
+//!
+//! The format of everything under the root is specified in `docs/store-format.md`.
+
+mod archive;
+mod blob;
+mod build;
+mod container;
+mod error;
+mod exchange;
+mod image;
+mod layer;
+mod lock;
+mod prune;
+mod remove;
+mod resolve;
+mod scratch;
+mod step;
+mod store;
+mod sweep;
+mod sync;
+mod tag;
+mod timestamp;
+
+pub use archive::{
+    Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, SavedImage, save,
+};
+pub use blob::{BlobWriter, NewBlob};
+pub use build::BuildRecord;
+pub use container::{ContainerError, ContainerRecord, ContainerState};
+pub use error::StoreError;
+pub use exchange::{
+    BlobOutcome, Compress, Copied, CopyError, CopyOptions, CopyOutcome, Event, ExchangeError,
+    Fault, LayerForm, LayerId, ManifestPolicy, OpenBlob, Progress, Resolved, Side, Source,
+    StoreSource, StoreTarget, Target, Unpack, copy,
+};
+pub use image::{ImageRecord, NewImage};
+pub use layer::{LayerRecord, NewLayer};
+pub use lock::Lock;
+pub use prune::{LabelFilter, Presence, PruneFilter, PruneReport, PruneScope};
+pub use remove::{Conflict, Force, Removal, RemoveError};
+pub use resolve::ResolveError;
+pub use scratch::Scratch;
+pub use step::{PrunedSteps, StepFilter, StepRecord, StepScope};
+pub use store::{Store, StoreOptions};
+pub use sweep::Swept;
+pub use sync::Recovery;
+pub use timestamp::Timestamp;

@@ -1,0 +1,148 @@
+//! What can go wrong with the store itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use oci::{ConfigError, DiffId, Digest, ImageId, ManifestError};
+
+/// Why the store could not do what was asked. An error leaves the store as it was, apart from
+/// scratch files, which the next sweep removes.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or directory of the store could not be used.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The database refused.
+    #[error("store database")]
+    Database(#[from] rusqlite::Error),
+    /// The store was written by a newer strata.
+    #[error("store `{}` has format {found}, this strata reads up to {supported}: use a newer strata", root.display())]
+    NewerFormat {
+        /// The root of the store.
+        root: PathBuf,
+        /// The format on disk.
+        found: u32,
+        /// The newest format that is understood.
+        supported: u32,
+    },
+    /// The store uses features that this program must not ignore.
+    #[error("store `{}` needs features that this strata does not have: {}", root.display(), features.join(", "))]
+    UnknownFeatures {
+        /// The root of the store.
+        root: PathBuf,
+        /// Their names.
+        features: Vec<String>,
+    },
+    /// The store uses features that allow only reading.
+    #[error("store can only be read: it uses features that this strata does not have: {}", features.join(", "))]
+    ReadOnly {
+        /// Their names.
+        features: Vec<String>,
+    },
+    /// The `format` file is not one.
+    #[error("malformed store format file `{}`", path.display())]
+    MalformedFormat {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The directory holds files but no store.
+    #[error("`{}` is not empty and not a strata store", root.display())]
+    NotAStore {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// Content does not have the digest that its name promises.
+    #[error("content digest is {found}, expected {expected}")]
+    DigestMismatch {
+        /// The digest that was promised.
+        expected: Digest,
+        /// The digest of what came.
+        found: Digest,
+    },
+    /// Content does not have the promised length.
+    #[error("content of {digest} has {found} bytes, expected {expected}")]
+    SizeMismatch {
+        /// The name of the content.
+        digest: Digest,
+        /// The promised length.
+        expected: u64,
+        /// The length of what came.
+        found: u64,
+    },
+    /// A layer's uncompressed content is not what the image's configuration promises.
+    #[error("layer unpacks to {found}, image configuration expects {expected}")]
+    DiffIdMismatch {
+        /// What the configuration names.
+        expected: DiffId,
+        /// What was unpacked.
+        found: DiffId,
+    },
+    /// There is no such blob.
+    #[error("blob {0} is not in the store")]
+    BlobNotFound(Digest),
+    /// A document is longer than it may be.
+    #[error("blob {digest} has {size} bytes, limit {limit}")]
+    BlobTooLarge {
+        /// The blob.
+        digest: Digest,
+        /// Its length.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// There is no such layer.
+    #[error("layer {0} is not in the store")]
+    LayerNotFound(DiffId),
+    /// There is no such image.
+    #[error("image {0} is not in the store")]
+    ImageNotFound(ImageId),
+    /// A name has no tag where one is needed.
+    #[error("name `{0}` has no tag")]
+    NoTag(String),
+    /// A document is not an image configuration.
+    #[error("image configuration")]
+    Config(#[from] ConfigError),
+    /// A document is not a manifest.
+    #[error("image manifest")]
+    Manifest(#[from] ManifestError),
+    /// A manifest names another configuration than the one it came with.
+    #[error("manifest names configuration {found}, expected {expected}")]
+    ManifestConfigMismatch {
+        /// The digest of the configuration.
+        expected: Digest,
+        /// The digest in the manifest.
+        found: Digest,
+    },
+    /// A row of the database cannot be read.
+    #[error("malformed record in table `{table}`")]
+    MalformedRecord {
+        /// The table.
+        table: &'static str,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Adds the action and the path to an I/O error.
+pub(crate) fn at<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> StoreError + 'a {
+    move |source| StoreError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
