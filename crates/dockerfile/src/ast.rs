@@ -1,6 +1,6 @@
 //! What a Dockerfile says: stages of instructions. All words are unexpanded.
 
-use crate::{MountFlag, Span, Spanned};
+use crate::{MountFlag, Span, Spanned, heredoc};
 
 /// A parsed Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Stage {
     pub name: Option<String>,
     /// The base: an image, an earlier stage, or `scratch`.
     pub base: String,
+    /// What a comment `# name …` above the `FROM` says.
+    pub description: Option<String>,
     /// `--platform=`.
     pub platform: Option<String>,
     /// The instructions after `FROM`.
@@ -97,8 +99,9 @@ pub enum Instruction {
     Shell(Vec<String>),
     /// `HEALTHCHECK`.
     Healthcheck(Healthcheck),
-    /// `ONBUILD`.
-    OnBuild(OnBuild),
+    /// `ONBUILD`: the instruction after it, as the image configuration keeps it. Like docker it
+    /// is parsed by the build that triggers it, with [`parse_trigger`](crate::parse_trigger).
+    OnBuild(String),
     /// `MAINTAINER`.
     Maintainer(String),
 }
@@ -137,13 +140,14 @@ pub struct ArgDefinition {
     pub name: String,
     /// The default, unexpanded and with its quotes; `Some("")` for `NAME=`.
     pub default: Option<String>,
+    /// What a comment `# name …` above the `ARG` says.
+    pub description: Option<String>,
 }
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// A line for the shell of `SHELL`. For `RUN` with heredocs it holds the contents as well,
-    /// in the form that a shell reads.
+    /// A line for the shell of `SHELL`.
     Shell(String),
     /// A program and its arguments.
     Exec(Vec<String>),
@@ -152,7 +156,7 @@ pub enum Command {
 /// `RUN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// What to run. With heredocs it is the line without them; see [`Run::heredocs`].
+    /// The line as written, without the contents of its heredocs; [`Run::program`] is what runs.
     pub command: Command,
     /// The heredocs that the line opens.
     pub heredocs: Vec<Heredoc>,
@@ -164,6 +168,54 @@ pub struct Run {
     pub security: RunSecurity,
     /// `--device=`, in order, as written.
     pub devices: Vec<String>,
+}
+
+/// What a `RUN` runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// A script for the shell of `SHELL`, heredocs and all.
+    Shell(String),
+    /// A program and its arguments.
+    Exec(Vec<String>),
+    /// A script that names its own interpreter. docker writes it to `/dev/pipes/<name>`, mode
+    /// 0755, for this step only, and gives that path to the shell of `SHELL`.
+    Script {
+        /// The name of the file.
+        name: String,
+        /// Its content.
+        content: String,
+    },
+}
+
+impl Run {
+    /// Returns what runs: a line that is nothing but a heredoc runs the heredoc's content, any
+    /// other line gets its heredocs back for the shell to read.
+    pub fn program(&self) -> Program {
+        let line = match &self.command {
+            Command::Exec(arguments) => return Program::Exec(arguments.clone()),
+            Command::Shell(line) => line,
+        };
+        let Some(first) = self.heredocs.first() else {
+            return Program::Shell(line.clone());
+        };
+        if heredoc::is_heredoc(line) {
+            let content = first.text();
+            return match first.content.starts_with("#!") {
+                true => Program::Script {
+                    name: first.name.clone(),
+                    content,
+                },
+                false => Program::Shell(content),
+            };
+        }
+        let mut script = line.clone();
+        for heredoc in &self.heredocs {
+            script.push('\n');
+            script.push_str(&heredoc.content);
+            script.push_str(&heredoc.name);
+        }
+        Program::Shell(script)
+    }
 }
 
 /// The network that a `RUN` sees.
@@ -193,7 +245,7 @@ pub enum RunSecurity {
 pub struct Heredoc {
     /// The name, without quotes.
     pub name: String,
-    /// The lines, each with its line end; tabs at line starts removed for `<<-`.
+    /// The lines as written, each with its line end; see [`Heredoc::text`].
     pub content: String,
     /// Whether variables in the content are expanded: the name had no quotes.
     pub expand: bool,
@@ -201,6 +253,19 @@ pub struct Heredoc {
     pub chomp: bool,
     /// The file descriptor before `<<`, 0 when not given.
     pub file_descriptor: u32,
+}
+
+impl Heredoc {
+    /// Returns the content, without the tabs at line starts for `<<-`.
+    pub fn text(&self) -> String {
+        if !self.chomp {
+            return self.content.clone();
+        }
+        self.content
+            .split_inclusive('\n')
+            .map(|line| line.trim_start_matches('\t'))
+            .collect()
+    }
 }
 
 /// A file that is written in the Dockerfile itself: a heredoc of `COPY` or `ADD`.
@@ -286,13 +351,4 @@ pub enum HealthcheckTest {
     None,
     /// `HEALTHCHECK CMD`.
     Cmd(Command),
-}
-
-/// `ONBUILD`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OnBuild {
-    /// The instruction as the image configuration keeps it.
-    pub text: String,
-    /// The instruction.
-    pub instruction: Box<Instruction>,
 }

@@ -2,16 +2,39 @@
 //!
 //! This crate does no I/O and knows no image. [`parse`] keeps words unexpanded, because what a
 //! variable is worth depends on the build; [`expand`] expands one word when its value is known.
-//! Languages and messages follow BuildKit, so that a text which builds there builds here and a
+//! Language and messages follow BuildKit, so that a text which builds there builds here and a
 //! text which fails there fails here in the same words.
 //! [Dockerfile reference](https://docs.docker.com/reference/dockerfile/)
+//!
+//! ```
+//! let text = b"FROM alpine AS base\nENV HOME=/root\nRUN make \\\n  install\n";
+//! let dockerfile = dockerfile::parse(text)?;
+//! let stage = &dockerfile.stages[0];
+//! assert_eq!((stage.base.as_str(), stage.name.as_deref()), ("alpine", Some("base")));
+//! assert_eq!(stage.instructions[1].text, "RUN make   install");
+//! let error = dockerfile::parse(b"FROM a\nRUNN x\n").unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)"
+//! );
+//! # Ok::<(), dockerfile::ParseError>(())
+//! ```
 
 mod ast;
+mod duration;
 mod error;
 mod excerpt;
+mod flags;
+mod glob;
+mod heredoc;
+mod instruction;
+mod lines;
 mod mount;
+mod node;
 mod parse;
 mod span;
+mod suggest;
+mod words;
 
 pub mod expand;
 pub mod ignore;
@@ -20,11 +43,13 @@ pub mod port;
 
 pub use ast::{
     Add, Arg, ArgDefinition, Command, Copy, Directives, Dockerfile, FileContent, Form, Healthcheck,
-    HealthcheckTest, Heredoc, Instruction, KeyValue, OnBuild, Run, RunNetwork, RunSecurity, Stage,
+    HealthcheckTest, Heredoc, Instruction, KeyValue, Program, Run, RunNetwork, RunSecurity, Stage,
     Warning,
 };
+pub use duration::DurationError;
 pub use error::{ParseError, ParseErrorKind};
 pub use excerpt::excerpt;
-pub use mount::{CacheSharing, Mount, MountError, MountFlag, MountKind};
+pub use glob::ShellPatternError;
+pub use mount::{CacheSharing, Mount, MountError, MountFlag, MountKind, Ownership};
 pub use parse::{parse, parse_trigger};
 pub use span::{Span, Spanned};

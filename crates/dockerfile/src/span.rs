@@ -1,7 +1,7 @@
 //! Where something stands in the text.
 
 /// The lines of something, counted from 1, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Span {
     /// The first line.
     pub start: u32,

@@ -1,0 +1,152 @@
+use serde_json::Value;
+
+use super::*;
+
+fn cases(name: &str) -> Value {
+    let path = format!(
+        "{}/../../../shared/cases/{name}",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let text = std::fs::read_to_string(&path).expect("the shared cases are beside the project");
+    serde_json::from_str(&text).expect("the shared cases are JSON")
+}
+
+/// Writes a node as BuildKit's parser tests do.
+fn dump(node: &Node) -> String {
+    let mut text = node.keyword.to_lowercase();
+    if !node.flags.is_empty() {
+        let flags: Vec<String> = node.flags.iter().map(|flag| quote(flag)).collect();
+        text.push_str(&format!(" [{}]", flags.join(" ")));
+    }
+    match &node.words {
+        Words::Plain(words) | Words::Json(words) => {
+            for word in words {
+                text.push_str(&format!(" {}", quote(word)));
+            }
+        }
+        Words::Pairs(pairs) => {
+            for (key, value, assigned) in pairs {
+                let sign = if *assigned { "=" } else { "" };
+                text.push_str(&format!(" {} {} \"{sign}\"", quote(key), quote(value)));
+            }
+        }
+        Words::Instruction(node) => text.push_str(&format!(" {}", dump(node))),
+    }
+    format!("({text})")
+}
+
+/// Go's `strconv.Quote`.
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\x08' => quoted.push_str("\\b"),
+            '\x0c' => quoted.push_str("\\f"),
+            c if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[test]
+fn shared_cases_of_buildkits_parser_give_its_trees() {
+    let cases = cases("buildkit-parser.json");
+    let cases = cases.as_array().expect("an array");
+    assert_eq!(cases.len(), 37);
+    for case in cases {
+        let name = &case["name"];
+        let text = case["dockerfile"].as_str().expect("a string");
+        let tree = read(text.as_bytes());
+        let Some(expected) = case["ast"].as_str() else {
+            assert!(tree.is_err(), "{name}");
+            continue;
+        };
+        let tree = tree.expect("valid");
+        let found: Vec<String> = tree.nodes.iter().map(dump).collect();
+        let expected: Vec<&str> = expected.lines().collect();
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+fn lines(text: &str) -> Vec<String> {
+    let tree = read(text.as_bytes()).expect("valid");
+    tree.nodes.iter().map(dump).collect()
+}
+
+#[test]
+fn continuation_lines_join_and_comments_between_them_vanish() {
+    for (text, expected) in [
+        ("RUN a \\\n  b", "(run \"a   b\")"),
+        ("RUN a \\  \t\n# comment\nb\n", "(run \"a b\")"),
+        ("RUN a \\\r\nb\r\n", "(run \"a b\")"),
+        ("RUN a \\\\\n", "(run \"a \\\\\\\\\")"),
+        ("\u{feff}RUN a", "(run \"a\")"),
+        ("  RUN a \\\n\n\n b", "(run \"a  b\")"),
+        ("RUN a \\\n\\\nb", "(run \"a b\")"),
+        ("# escape=`\nRUN a `\n b\\", "(run \"a  b\\\\\")"),
+    ] {
+        assert_eq!(lines(text), [expected], "{text:?}");
+    }
+}
+
+#[test]
+fn instructions_know_their_lines() {
+    let text = "# c\n\nFROM a\nRUN x \\\n  y\n\nRUN <<E\n1\n2\nE\nCMD z";
+    let tree = read(text.as_bytes()).expect("valid");
+    let spans: Vec<(u32, u32)> = tree
+        .nodes
+        .iter()
+        .map(|n| (n.span.start, n.span.end))
+        .collect();
+    assert_eq!(spans, [(3, 3), (4, 5), (7, 10), (11, 11)]);
+}
+
+#[test]
+fn directives_end_where_the_first_other_line_begins() {
+    let directives = |text: &str| read(text.as_bytes()).expect("valid").directives;
+    let found =
+        directives("#syntax = docker/dockerfile:1 foo\n# Escape=`\n# check=skip=all\nCMD a");
+    assert_eq!(found.syntax.as_deref(), Some("docker/dockerfile:1"));
+    assert_eq!(found.escape, '`');
+    assert_eq!(found.check.as_deref(), Some("skip=all"));
+    assert_eq!(directives("# hello\n# escape=`\nCMD a").escape, '\\');
+    assert_eq!(directives("\n# escape=`\nCMD a").escape, '\\');
+    assert_eq!(directives("CMD a\n# escape=`\nCMD b").escape, '\\');
+    assert_eq!(directives("# unknown=1\n# escape=`\nCMD a").escape, '\\');
+}
+
+#[test]
+fn empty_continuation_lines_are_warned_about() {
+    let tree = read(b"RUN a \\\n\n  b\nCMD c").expect("valid");
+    let [warning] = tree.warnings.as_slice() else {
+        panic!("{:?}", tree.warnings);
+    };
+    assert_eq!(
+        warning.message,
+        "Empty continuation line found in: RUN a   b"
+    );
+    assert_eq!(warning.span.start, 3);
+}
+
+#[test]
+fn heredocs_take_the_lines_up_to_their_name() {
+    let text = "RUN cat <<A <<-B > f\none\nA \nA\n\ttwo\n\tB\nCMD x\n";
+    let tree = read(text.as_bytes()).expect("valid");
+    let [first, second] = tree.nodes[0].heredocs.as_slice() else {
+        panic!("{:?}", tree.nodes[0]);
+    };
+    assert_eq!(first.content, "one\nA \n");
+    assert_eq!(second.content, "\ttwo\n");
+    assert_eq!(second.text(), "two\n");
+    assert_eq!(tree.nodes.len(), 2);
+    assert!(read(b"CMD cat <<A\nUSER x").is_ok());
+    assert!(read(b"RUN [\"cat\", \"<<A\"]\nUSER x").is_ok());
+    assert!(read(b"ONBUILD RUN cat <<A\nx").is_err());
+}
