@@ -3,6 +3,7 @@
 
 pub mod log;
 pub mod name;
+pub mod supervise;
 pub mod variables;
 mod volume;
 mod word;

@@ -1,0 +1,120 @@
+//! What operations work with: the store, the form of layers here, the way to registries.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use layer::{Form, Limits};
+use registry::{Client, ClientOptions};
+use store::{NewLayer, Store, StoreError};
+
+/// Where an engine keeps its things, and how it behaves.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// The store.
+    pub root: PathBuf,
+    /// Mounts, locks and what else does not outlive a boot.
+    pub run: PathBuf,
+    /// The form of layers; without it the kernel is asked once.
+    pub form: Option<Form>,
+    /// The directory of docker's `config.json`.
+    pub docker_config: Option<PathBuf>,
+}
+
+/// A store and what is needed to work with it. Opening it touches no network and probes nothing.
+pub struct Engine {
+    store: Store,
+    options: EngineOptions,
+    form: OnceLock<Form>,
+    client: OnceLock<Client>,
+}
+
+impl Engine {
+    /// Opens the store, making it when it is not there.
+    pub fn open(options: EngineOptions) -> Result<Self, StoreError> {
+        let store = Store::open(&options.root, &options.run)?;
+        Ok(Self {
+            store,
+            options,
+            form: OnceLock::new(),
+            client: OnceLock::new(),
+        })
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns the options it was opened with.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Returns the form in which layers are mounted here.
+    ///
+    /// The kernel's answer holds for one boot and one user, and is kept for both in the run
+    /// directory.
+    pub fn form(&self) -> io::Result<Form> {
+        if let Some(form) = self.options.form.or(self.form.get().copied()) {
+            return Ok(form);
+        }
+        let form = self.probed_form()?;
+        Ok(*self.form.get_or_init(|| form))
+    }
+
+    fn probed_form(&self) -> io::Result<Form> {
+        let user = rustix::process::geteuid().as_raw();
+        let boot = sys::boot::boot_id()?;
+        let path = self.options.run.join(format!("form-{user}"));
+        if let Ok(text) = fs::read_to_string(&path)
+            && let Some((known_boot, form)) = text.split_once(' ')
+            && known_boot == boot
+            && let Ok(form) = Form::parse(form)
+        {
+            return Ok(form);
+        }
+        let scratch = self.options.run.join(format!("probe-{}", std::process::id()));
+        fs::create_dir_all(&scratch)?;
+        let form = Form::probe(&scratch);
+        fs::remove_dir_all(&scratch)?;
+        let name = match form {
+            Form::Erofs => "erofs",
+            Form::Tree => "tree",
+        };
+        // Renamed into place: another process may read it now.
+        let partial = self.options.run.join(format!("form-{user}.{}", std::process::id()));
+        fs::write(&partial, format!("{boot} {name}"))?;
+        fs::rename(&partial, &path)?;
+        Ok(form)
+    }
+
+    /// Returns the client for registries and downloads.
+    pub fn client(&self) -> &Client {
+        self.client.get_or_init(|| {
+            Client::new(ClientOptions {
+                docker_config: self.options.docker_config.clone(),
+                ..ClientOptions::default()
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Turns the bytes of a layer, compressed or not, into a layer in the directory `scratch`.
+pub fn unpack(
+    blob: &mut dyn io::Read,
+    scratch: &std::path::Path,
+) -> Result<NewLayer, Box<dyn std::error::Error + Send + Sync>> {
+    let _ = (blob, scratch, Limits::default());
+    unimplemented!()
+}

@@ -1,0 +1,5 @@
+//! One operation for each command.
+
+pub mod history;
+pub mod image_filter;
+pub mod inspect;
