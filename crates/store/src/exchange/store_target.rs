@@ -10,8 +10,9 @@ use super::{BlobOutcome, ExchangeError, OpenBlob, Progress, Target};
 use crate::{NewLayer, Store};
 
 /// Reads a layer's blob, perhaps compressed, and writes the layer's directory.
-pub type Unpack<'a> =
-    dyn Fn(&mut dyn Read, &Path) -> Result<NewLayer, Box<dyn Error + Send + Sync>> + Sync + 'a;
+pub type Unpack<'a> = dyn Fn(&mut (dyn Read + Send), &Path) -> Result<NewLayer, Box<dyn Error + Send + Sync>>
+    + Sync
+    + 'a;
 
 /// Whether the manifest that comes with an image is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
