@@ -105,15 +105,14 @@ pub fn words(
     Ok(lexed.words)
 }
 
-/// Returns `text` with its variables replaced and its quotes kept: the content of a heredoc of
-/// `COPY` or `ADD`. The escape character is always the backslash.
-pub fn raw(text: &str, variable: &Variables<'_>) -> Result<Expansion, ExpandError> {
+/// As [`word`], but quotes mean nothing and are kept: the content of a heredoc of `COPY` or
+/// `ADD`, where docker takes the backslash as `escape` whatever the directive says.
+pub fn raw(text: &str, variable: &Variables<'_>, escape: char) -> Result<String, ExpandError> {
     let mode = Mode {
         quotes: Quotes::AreText,
-        ..Mode::word('\\')
+        ..Mode::word(escape)
     };
-    let lexed = lex(text, variable, mode)?;
-    Ok(lexed.expansion)
+    lex(text, variable, mode).map(|lexed| lexed.expansion.text)
 }
 
 /// What the lexer does with quotes.
@@ -566,8 +565,7 @@ mod tests {
 
     #[test]
     fn heredoc_content_keeps_its_quotes() {
-        let found = raw("echo \"$x\" '\\$x'\n", &|_| Some("1".to_owned()));
-        let found = found.map(|expansion| expansion.text);
+        let found = raw("echo \"$x\" '\\$x'\n", &|_| Some("1".to_owned()), '\\');
         assert_eq!(found.as_deref(), Ok("echo \"1\" '$x'\n"));
     }
 }

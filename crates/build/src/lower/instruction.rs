@@ -129,7 +129,7 @@ impl Lowering<'_> {
             Instruction::Maintainer(name) => metadata::maintainer(&mut state.lowered.config, name),
             Instruction::OnBuild(trigger) => {
                 let triggers = &mut state.lowered.config.config.on_build;
-                triggers.push(trigger.text.clone());
+                triggers.push(trigger.clone());
                 return Ok(None);
             }
             Instruction::Run(_)

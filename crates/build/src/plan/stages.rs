@@ -210,7 +210,7 @@ const SCRATCH: &str = "scratch";
 fn sources(instruction: &Instruction) -> Vec<String> {
     match instruction {
         Instruction::Copy(copy) => copy.from.iter().cloned().collect(),
-        Instruction::Run(run) => run.mounts.iter().filter_map(|mount| mount.from()).collect(),
+        Instruction::Run(run) => run.mounts.iter().filter_map(|mount| mount.from().map(str::to_owned)).collect(),
         _ => Vec::new(),
     }
 }
