@@ -8,6 +8,8 @@
 
 mod base;
 mod build;
+mod context;
+mod copy;
 mod error;
 mod event;
 mod located;
@@ -19,6 +21,8 @@ mod vertex;
 
 pub use base::{BaseImage, BaseImageError, BaseImages, Download};
 pub use build::{Built, build};
+pub use context::ContextError;
+pub use copy::CopyError;
 pub use error::{BuildError, Location, SolveError};
 pub use event::{Event, LogStream, StepId};
 pub use located::Located;

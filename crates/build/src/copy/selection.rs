@@ -1,0 +1,200 @@
+//! What the sources of `COPY` and `ADD` name.
+
+use dockerfile::ignore::{Descend, Patterns};
+use dockerfile::matching;
+use layer::EntryKind;
+use oci::Digest;
+
+use super::source::Located;
+use super::{CopyError, Source, SourceFile};
+use crate::context::{components, join};
+
+/// One source: a file, or a directory with what is in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection {
+    /// The last component of its path as the instruction names it; empty for the root.
+    pub(crate) name: Vec<u8>,
+    /// The files with their paths below the source, parents first; the first is the source
+    /// itself, with an empty path.
+    pub(crate) files: Vec<(Vec<u8>, SourceFile)>,
+}
+
+impl Selection {
+    /// Finds what `pattern` names; several things, or none, when it has wildcards.
+    pub(crate) fn find(
+        source: &Source<'_>,
+        pattern: &str,
+        exclude: &Patterns,
+    ) -> Result<Vec<Self>, CopyError> {
+        let mut selections = Vec::new();
+        for path in resolve_wildcards(source, pattern)? {
+            let Some(found) = source.lookup(&path)? else {
+                return Err(not_found(source, pattern));
+            };
+            let name = components(&path).next_back().unwrap_or_default().to_vec();
+            let mut files = vec![(Vec::new(), found.clone().into_file())];
+            if found.is_directory() {
+                collect(source, &found, &[], exclude, &mut files)?;
+            }
+            selections.push(Self { name, files });
+        }
+        Ok(selections)
+    }
+
+    /// A source that is one file.
+    pub(crate) fn single(name: &[u8], file: SourceFile) -> Self {
+        Self {
+            name: name.to_vec(),
+            files: vec![(Vec::new(), file)],
+        }
+    }
+
+    /// Returns one line for each file: what of it decides what the layer holds.
+    pub(crate) fn describe(&self, source: &Source<'_>) -> Result<Vec<String>, CopyError> {
+        let files: Vec<&SourceFile> = self.files.iter().map(|(_, file)| file).collect();
+        let digests = source.digests(&files)?;
+        let lines = self.files.iter().zip(digests);
+        Ok(lines
+            .map(|((path, file), digest)| line(&join(&self.name, path), file, digest.as_ref()))
+            .collect())
+    }
+}
+
+fn line(path: &[u8], file: &SourceFile, digest: Option<&Digest>) -> String {
+    let (letter, content) = match &file.kind {
+        EntryKind::File { .. } => ('f', digest.map(Digest::hex).unwrap_or_default()),
+        EntryKind::Directory => ('d', String::new()),
+        EntryKind::Symlink { target } | EntryKind::Hardlink { target } => ('l', escape(target)),
+        EntryKind::CharDevice { major, minor } => ('c', format!("{major}:{minor}")),
+        EntryKind::BlockDevice { major, minor } => ('b', format!("{major}:{minor}")),
+        EntryKind::Fifo => ('p', String::new()),
+    };
+    let mut line = format!(
+        "{letter} {:04o} {}:{} {content} {}",
+        file.mode,
+        file.uid,
+        file.gid,
+        escape(path)
+    );
+    for (name, value) in &file.xattrs {
+        line.push_str(&format!(" {}={}", escape(name), escape(value)));
+    }
+    line
+}
+
+/// Returns bytes as text that no other bytes give: what is not printable ASCII, a space, a
+/// backslash or `=` is written as `\xx`.
+fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b' ' | b'\\' | b'=' => text.push_str(&format!("\\{byte:02x}")),
+            0x21..=0x7e => text.push(char::from(*byte)),
+            _ => text.push_str(&format!("\\{byte:02x}")),
+        }
+    }
+    text
+}
+
+fn not_found(source: &Source<'_>, pattern: &str) -> CopyError {
+    CopyError::NotFound {
+        from: source.label(),
+        path: pattern.to_owned(),
+    }
+}
+
+/// Appends what is in `directory`, without what `exclude` hides.
+fn collect(
+    source: &Source<'_>,
+    directory: &Located,
+    below: &[u8],
+    exclude: &Patterns,
+    files: &mut Vec<(Vec<u8>, SourceFile)>,
+) -> Result<(), CopyError> {
+    for (name, found) in source.read_dir(directory)? {
+        let path = join(below, &name);
+        let hidden = !exclude.is_empty() && exclude.excludes(&path);
+        let is_directory = found.is_directory();
+        if hidden && (!is_directory || exclude.descend(&path) == Descend::Skip) {
+            continue;
+        }
+        let before = files.len();
+        files.push((path.clone(), found.clone().into_file()));
+        if is_directory {
+            collect(source, &found, &path, exclude, files)?;
+        }
+        if hidden && files.len() == before + 1 {
+            files.pop();
+        }
+    }
+    Ok(())
+}
+
+/// Returns the paths that a pattern names. Wildcards match within one component, and symbolic
+/// links behind the first wildcard are not followed.
+fn resolve_wildcards(source: &Source<'_>, pattern: &str) -> Result<Vec<Vec<u8>>, CopyError> {
+    let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
+    let first = parts.iter().position(|part| matching::has_wildcard(part));
+    let Some(first) = first else {
+        let literal: Vec<String> = parts.iter().map(|part| unescape(part)).collect();
+        return Ok(vec![literal.join("/").into_bytes()]);
+    };
+    let literal: Vec<String> = parts[..first].iter().map(|part| unescape(part)).collect();
+    let base = literal.join("/").into_bytes();
+    let Some(directory) = source.lookup(&base)? else {
+        return Err(not_found(source, pattern));
+    };
+    let mut level = vec![(base, directory)];
+    for part in &parts[first..] {
+        let mut next = Vec::new();
+        for (path, directory) in level {
+            if !directory.is_directory() {
+                continue;
+            }
+            for (name, found) in source.read_dir(&directory)? {
+                if matching::matches(part, &name)? {
+                    next.push((join(&path, &name), found));
+                }
+            }
+        }
+        level = next;
+    }
+    let mut paths: Vec<Vec<u8>> = level.into_iter().map(|(path, _)| path).collect();
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// Returns a component without the backslashes that take special meaning away.
+fn unescape(part: &str) -> String {
+    let mut text = String::with_capacity(part.len());
+    let mut characters = part.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => text.extend(characters.next()),
+            _ => text.push(character),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_texts_are_distinct() {
+        for (bytes, expected) in [
+            (&b"a/b.c"[..], "a/b.c"),
+            (b"a b", "a\\20b"),
+            (b"a\\20b", "a\\5c20b"),
+            (b"\xff\n", "\\ff\\0a"),
+        ] {
+            assert_eq!(escape(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn backslashes_take_special_meaning_away() {
+        assert_eq!(unescape("a\\*b\\\\"), "a*b\\");
+    }
+}
