@@ -40,15 +40,12 @@ pub struct Download {
     pub content: Box<dyn Read + Send>,
     /// The time of `Last-Modified`, in seconds since the epoch.
     pub last_modified: Option<i64>,
-    /// The name that `Content-Disposition` gives.
-    pub file_name: Option<String>,
 }
 
 impl fmt::Debug for Download {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Download")
             .field("last_modified", &self.last_modified)
-            .field("file_name", &self.file_name)
             .finish_non_exhaustive()
     }
 }

@@ -60,6 +60,8 @@ pub enum Network {
 
 /// What a build works with.
 pub struct BuildContext<'a> {
+    /// Where layers, steps and the image are kept. The caller holds its lock shared.
+    pub store: &'a store::Store,
     /// Where base images and downloads come from.
     pub base_images: &'a dyn BaseImages,
     /// The form in which layers are mounted for RUN.

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dockerfile::ignore::{Descend, Patterns};
+use dockerfile::ignore::{Descend, Patterns, Verdict};
 use layer::{EntryKind, Timestamp};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 
@@ -178,6 +178,7 @@ impl Context {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = self.open_beneath(path, flags)?;
+        let above = self.verdict(path);
         let mut files = Vec::new();
         for entry in Dir::read_from(&fd).map_err(|error| ContextError::read(path, error))? {
             let entry = entry.map_err(|error| ContextError::read(path, error))?;
@@ -186,8 +187,9 @@ impl Context {
                 continue;
             }
             let child = join(path, name.to_bytes());
-            let excluded = !self.patterns.is_empty() && self.patterns.excludes(&child);
-            if excluded && self.patterns.descend(&child) == Descend::Skip {
+            let verdict = self.patterns.judge(&child, &above);
+            let excluded = verdict.is_excluded();
+            if excluded && self.patterns.descend(&child, &verdict) == Descend::Skip {
                 continue;
             }
             let stat = match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -208,6 +210,17 @@ impl Context {
         }
         files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(files)
+    }
+
+    /// Returns what `.dockerignore` says about a directory.
+    fn verdict(&self, path: &[u8]) -> Verdict {
+        let mut verdict = self.patterns.root();
+        let mut current = Vec::new();
+        for name in components(path) {
+            current = join(&current, name);
+            verdict = self.patterns.judge(&current, &verdict);
+        }
+        verdict
     }
 
     /// Tells whether an excluded directory has something in it that is not.

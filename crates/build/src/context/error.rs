@@ -33,7 +33,7 @@ pub enum ContextError {
     #[error("too many symbolic links in `{0}` of the build context")]
     TooManyLinks(String),
     /// A pattern of `.dockerignore` is malformed.
-    #[error("failed to parse {name}: invalid pattern `{}`: {source}", source.pattern)]
+    #[error("failed to parse {name}: {source}")]
     Ignore {
         /// The name of the file.
         name: String,

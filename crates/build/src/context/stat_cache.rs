@@ -224,10 +224,22 @@ mod tests {
         assert!(entry.fits(&same, 3));
         assert!(!entry.fits(&same, 4));
         for other in [
-            ContextFile { mode: 0o755, ..same.clone() },
-            ContextFile { inode: (1, 3), ..same.clone() },
-            ContextFile { ctime: at(6, 7), ..same.clone() },
-            ContextFile { mtime: at(6, 7), ..same.clone() },
+            ContextFile {
+                mode: 0o755,
+                ..same.clone()
+            },
+            ContextFile {
+                inode: (1, 3),
+                ..same.clone()
+            },
+            ContextFile {
+                ctime: at(6, 7),
+                ..same.clone()
+            },
+            ContextFile {
+                mtime: at(6, 7),
+                ..same.clone()
+            },
         ] {
             assert!(!entry.fits(&other, 3), "{other:?}");
         }

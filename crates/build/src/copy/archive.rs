@@ -27,11 +27,7 @@ pub(crate) struct Archive {
 impl Archive {
     /// Returns the archive in `file`, inflated into a file of `scratch` when it is compressed;
     /// `None` when it is no archive.
-    pub(crate) fn open(
-        file: File,
-        name: &str,
-        scratch: &Path,
-    ) -> Result<Option<Self>, CopyError> {
+    pub(crate) fn open(file: File, name: &str, scratch: &Path) -> Result<Option<Self>, CopyError> {
         let fault = |source| CopyError::Archive {
             path: name.to_owned(),
             source,
@@ -48,7 +44,7 @@ impl Archive {
         let mut again = file.try_clone().map_err(fault)?;
         again.rewind().map_err(fault)?;
         let tar = match compression {
-            layer::Compression::None => again,
+            layer::Format::Plain => again,
             _ => {
                 let (_, mut reader) = layer::decompress(Box::new(again)).map_err(fault)?;
                 let mut inflated = tempfile::tempfile_in(scratch).map_err(CopyError::Scratch)?;
@@ -72,7 +68,10 @@ impl Archive {
 
 fn starts_as_tar(reader: Box<dyn Read + Send + '_>) -> bool {
     let mut archive = tar::Archive::new(reader);
-    let first = archive.entries().ok().and_then(|mut entries| entries.next());
+    let first = archive
+        .entries()
+        .ok()
+        .and_then(|mut entries| entries.next());
     matches!(first, Some(Ok(_)))
 }
 
@@ -144,8 +143,14 @@ impl Target<'_> {
         let (uid, gid) = match self.owner() {
             Some(owner) => owner,
             None => (
-                extended.uid.map_or_else(|| id(header.uid()), Ok).map_err(fault)?,
-                extended.gid.map_or_else(|| id(header.gid()), Ok).map_err(fault)?,
+                extended
+                    .uid
+                    .map_or_else(|| id(header.uid()), Ok)
+                    .map_err(fault)?,
+                extended
+                    .gid
+                    .map_or_else(|| id(header.gid()), Ok)
+                    .map_err(fault)?,
             ),
         };
         let seconds = i64::try_from(header.mtime().map_err(fault)?).unwrap_or(i64::MAX);
@@ -299,7 +304,11 @@ fn extended<R: Read>(tar: &mut tar::Entry<'_, R>) -> io::Result<Extended> {
 fn timestamp(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let seconds: i64 = whole.parse().ok()?;
-    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let digits: String = fraction
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
     let nanoseconds: u32 = digits.parse().ok()?;
     match (text.starts_with('-'), nanoseconds) {
         (true, 1..) => Some(Timestamp {

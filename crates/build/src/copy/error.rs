@@ -25,7 +25,7 @@ pub enum CopyError {
         path: String,
     },
     /// A source or an exclusion is no pattern.
-    #[error("invalid pattern `{}`: {0}", .0.pattern)]
+    #[error(transparent)]
     Pattern(#[from] PatternError),
     /// The context cannot be read.
     #[error(transparent)]

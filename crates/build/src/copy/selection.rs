@@ -1,7 +1,7 @@
 //! What the sources of `COPY` and `ADD` name.
 
-use dockerfile::ignore::{Descend, Patterns};
-use dockerfile::matching;
+use dockerfile::ignore::{Descend, Patterns, Verdict};
+use dockerfile::matching::{self, Pattern};
 use layer::EntryKind;
 use oci::Digest;
 
@@ -34,7 +34,8 @@ impl Selection {
             let name = components(&path).next_back().unwrap_or_default().to_vec();
             let mut files = vec![(Vec::new(), found.clone().into_file())];
             if found.is_directory() {
-                collect(source, &found, &[], exclude, &mut files)?;
+                let walk = Walk { source, exclude };
+                walk.collect(&found, &[], &exclude.root(), &mut files)?;
             }
             selections.push(Self { name, files });
         }
@@ -103,31 +104,40 @@ fn not_found(source: &Source<'_>, pattern: &str) -> CopyError {
     }
 }
 
-/// Appends what is in `directory`, without what `exclude` hides.
-fn collect(
-    source: &Source<'_>,
-    directory: &Located,
-    below: &[u8],
-    exclude: &Patterns,
-    files: &mut Vec<(Vec<u8>, SourceFile)>,
-) -> Result<(), CopyError> {
-    for (name, found) in source.read_dir(directory)? {
-        let path = join(below, &name);
-        let hidden = !exclude.is_empty() && exclude.excludes(&path);
-        let is_directory = found.is_directory();
-        if hidden && (!is_directory || exclude.descend(&path) == Descend::Skip) {
-            continue;
+/// A walk through one source.
+struct Walk<'a> {
+    source: &'a Source<'a>,
+    exclude: &'a Patterns,
+}
+
+impl Walk<'_> {
+    /// Appends what is in `directory`, which lies at `below`, without what is excluded.
+    fn collect(
+        &self,
+        directory: &Located,
+        below: &[u8],
+        verdict: &Verdict,
+        files: &mut Vec<(Vec<u8>, SourceFile)>,
+    ) -> Result<(), CopyError> {
+        for (name, found) in self.source.read_dir(directory)? {
+            let path = join(below, &name);
+            let verdict = self.exclude.judge(&path, verdict);
+            let is_directory = found.is_directory();
+            let below_is_hidden = self.exclude.descend(&path, &verdict) == Descend::Skip;
+            if verdict.is_excluded() && (!is_directory || below_is_hidden) {
+                continue;
+            }
+            let before = files.len();
+            files.push((path.clone(), found.clone().into_file()));
+            if is_directory {
+                self.collect(&found, &path, &verdict, files)?;
+            }
+            if verdict.is_excluded() && files.len() == before + 1 {
+                files.pop();
+            }
         }
-        let before = files.len();
-        files.push((path.clone(), found.clone().into_file()));
-        if is_directory {
-            collect(source, &found, &path, exclude, files)?;
-        }
-        if hidden && files.len() == before + 1 {
-            files.pop();
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Returns the paths that a pattern names. Wildcards match within one component, and symbolic
@@ -146,13 +156,14 @@ fn resolve_wildcards(source: &Source<'_>, pattern: &str) -> Result<Vec<Vec<u8>>,
     };
     let mut level = vec![(base, directory)];
     for part in &parts[first..] {
+        let pattern = Pattern::parse(part)?;
         let mut next = Vec::new();
         for (path, directory) in level {
             if !directory.is_directory() {
                 continue;
             }
             for (name, found) in source.read_dir(&directory)? {
-                if matching::matches(part, &name)? {
+                if pattern.matches(&name) {
                     next.push((join(&path, &name), found));
                 }
             }

@@ -70,7 +70,9 @@ impl Source<'_> {
     pub(crate) fn lookup(&self, path: &[u8]) -> Result<Option<Located>, CopyError> {
         Ok(match self {
             Self::Context(context, _) => context.lookup(path)?.map(Located::Context),
-            Self::Layers(view) => view.lookup(path)?.map(|node| Located::Layer(Box::new(node))),
+            Self::Layers(view) => view
+                .lookup(path)?
+                .map(|node| Located::Layer(Box::new(node))),
         })
     }
 

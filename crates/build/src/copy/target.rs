@@ -193,7 +193,11 @@ impl<'a> Target<'a> {
         if !is_directory && there == Some(EntryKind::Directory) {
             to = join(&to, &selection.name);
         }
-        let made = if is_directory && there.is_none() { &to } else { parent(&to) };
+        let made = if is_directory && there.is_none() {
+            &to
+        } else {
+            parent(&to)
+        };
         let made = made.to_vec();
         self.make_directory(&made)?;
         for (path, file) in &selection.files {
@@ -201,7 +205,11 @@ impl<'a> Target<'a> {
                 true => Existing::Keep,
                 false => Existing::Overwrite,
             };
-            let to = if path.is_empty() { to.clone() } else { join(&to, path) };
+            let to = if path.is_empty() {
+                to.clone()
+            } else {
+                join(&to, path)
+            };
             match file.kind {
                 EntryKind::Directory => self.place_directory(to, file, existing)?,
                 _ => self.place_file(to, file)?,

@@ -1,10 +1,10 @@
 //! `RUN`: its words, its heredocs, its history.
 
-use dockerfile::{Command, Heredoc, Run, RunNetwork, RunSecurity};
+use dockerfile::{Command, Program, Run, RunNetwork, RunSecurity};
+use oci::RunConfig;
 
 use super::{LowerError, metadata};
 use crate::vertex::Script;
-use oci::RunConfig;
 
 /// What a `RUN` executes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,67 +41,26 @@ pub(super) fn network(run: &Run) -> Option<crate::Network> {
     }
 }
 
-/// Returns what a `RUN` executes. A heredoc alone on the line is the script itself, run by the
-/// shell or, with a `#!` line, as a program; other heredocs are left to the shell.
+/// Returns what a `RUN` executes.
 pub(super) fn command(config: &RunConfig, run: &Run) -> RunCommand {
-    let line = match (&run.command, run.heredocs.as_slice()) {
-        (Command::Shell(line), [_, ..]) => line,
-        (command, _) => {
-            return RunCommand {
-                args: metadata::command_line(config, command),
-                script: None,
-                summary: None,
-            };
+    let (command, script) = match run.program() {
+        Program::Exec(words) => (Command::Exec(words), None),
+        Program::Shell(line) => (Command::Shell(line), None),
+        Program::Script { name, content } => {
+            let path = format!("{}/{name}", Script::DIRECTORY);
+            (Command::Shell(path), Some(Script { name, content }))
         }
     };
-    if let [only] = run.heredocs.as_slice()
-        && is_heredoc_alone(line, only)
-    {
-        return alone(config, only);
-    }
-    let mut text = line.clone();
-    for heredoc in &run.heredocs {
-        text.push('\n');
-        text.push_str(&heredoc.content);
-        text.push_str(&heredoc.name);
-    }
-    RunCommand {
-        args: metadata::command_line(config, &Command::Shell(text)),
-        script: None,
-        summary: None,
-    }
-}
-
-fn alone(config: &RunConfig, heredoc: &Heredoc) -> RunCommand {
-    let summary = Some(summarize(&heredoc.content));
-    if !heredoc.content.starts_with("#!") {
-        let command = Command::Shell(heredoc.content.clone());
-        return RunCommand {
-            args: metadata::command_line(config, &command),
-            script: None,
-            summary,
-        };
-    }
-    let path = format!("{}/{}", Script::DIRECTORY, heredoc.name);
-    let script = Script {
-        name: heredoc.name.clone(),
-        content: heredoc.content.clone(),
+    let is_heredoc_alone = match (&run.command, run.heredocs.as_slice()) {
+        (Command::Shell(line), [_]) => !line.trim().contains(char::is_whitespace),
+        _ => false,
     };
+    let summary = run.heredocs.first().filter(|_| is_heredoc_alone);
     RunCommand {
-        args: metadata::command_line(config, &Command::Shell(path)),
-        script: Some(script),
-        summary,
+        args: metadata::command_line(config, &command),
+        script,
+        summary: summary.map(|heredoc| summarize(&heredoc.content)),
     }
-}
-
-fn is_heredoc_alone(line: &str, heredoc: &Heredoc) -> bool {
-    let rest = line.trim().trim_start_matches(|c: char| c.is_ascii_digit());
-    let Some(rest) = rest.strip_prefix("<<") else {
-        return false;
-    };
-    let rest = rest.strip_prefix('-').unwrap_or(rest);
-    let unquoted: String = rest.chars().filter(|c| !matches!(c, '"' | '\'')).collect();
-    unquoted == heredoc.name
 }
 
 fn summarize(content: &str) -> String {
@@ -133,6 +92,8 @@ pub(super) fn history(args: &[String], build_args: &[(String, String)]) -> Strin
 
 #[cfg(test)]
 mod tests {
+    use dockerfile::Heredoc;
+
     use super::*;
 
     fn heredoc(name: &str, content: &str) -> Heredoc {

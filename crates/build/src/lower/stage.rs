@@ -82,8 +82,7 @@ impl PlannedHistory {
 }
 
 /// Gives the configuration of a base image.
-pub type Images<'a> =
-    dyn FnMut(&Reference, &Platform) -> Result<ImageConfig, BaseImageError> + 'a;
+pub type Images<'a> = dyn FnMut(&Reference, &Platform) -> Result<ImageConfig, BaseImageError> + 'a;
 
 /// Lowers the stages that the target needs, asking `images` for the configuration of each base.
 pub fn lower(

@@ -210,7 +210,10 @@ const SCRATCH: &str = "scratch";
 fn sources(instruction: &Instruction) -> Vec<String> {
     match instruction {
         Instruction::Copy(copy) => copy.from.iter().cloned().collect(),
-        Instruction::Run(run) => run.mounts.iter().filter_map(|mount| mount.from().map(str::to_owned)).collect(),
+        Instruction::Run(run) => {
+            let from = run.mounts.iter().filter_map(|mount| mount.from());
+            from.map(str::to_owned).collect()
+        }
         _ => Vec::new(),
     }
 }
