@@ -333,7 +333,7 @@ impl Lowering<'_> {
             words.push(format!("<<{}", content.path));
             let variable = |name: &str| state.lowered.env.get(name).map(str::to_owned);
             let text = match content.expand {
-                true => expand::raw(&content.data, &variable)?.text,
+                true => expand::raw(&content.data, &variable, '\\')?,
                 false => content.data.clone(),
             };
             items.push(Item::Inline {
@@ -372,7 +372,7 @@ impl Lowering<'_> {
             let value = state.lowered.env.get(name).map(str::to_owned);
             Some(value.unwrap_or_else(|| format!("${name}")))
         };
-        let expanded = expand::raw(text, &variable).map(|expansion| expansion.text);
+        let expanded = expand::raw(text, &variable, self.plan.escape);
         upper_keyword(&expanded.unwrap_or_else(|_| text.to_owned()))
     }
 }
