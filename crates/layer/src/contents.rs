@@ -95,7 +95,7 @@ pub(crate) struct Inode {
     pub(crate) gid: u32,
     pub(crate) links: u32,
     pub(crate) mtime: Timestamp,
-    pub(crate) xattrs: Option<Box<BTreeMap<Vec<u8>, Vec<u8>>>>,
+    pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) kind: InodeKind,
 }
 
@@ -480,10 +480,10 @@ fn check(entry: &Entry) -> Result<(), EntryError> {
                 return Err(EntryError::NulInPath);
             }
         }
-        &EntryKind::CharDevice { major, minor } | &EntryKind::BlockDevice { major, minor } => {
-            if major > MAX_MAJOR || minor > MAX_MINOR {
-                return Err(EntryError::DeviceNumber { major, minor });
-            }
+        &EntryKind::CharDevice { major, minor } | &EntryKind::BlockDevice { major, minor }
+            if major > MAX_MAJOR || minor > MAX_MINOR =>
+        {
+            return Err(EntryError::DeviceNumber { major, minor });
         }
         _ => {}
     }
@@ -492,14 +492,13 @@ fn check(entry: &Entry) -> Result<(), EntryError> {
 
 /// Returns an inode with the metadata of `entry` and some kind.
 fn described(entry: &Entry) -> Inode {
-    let xattrs = (!entry.xattrs.is_empty()).then(|| Box::new(entry.xattrs.clone()));
     Inode {
         mode: entry.mode & 0o7777,
         uid: entry.uid,
         gid: entry.gid,
         links: 1,
         mtime: entry.mtime,
-        xattrs,
+        xattrs: entry.xattrs.clone(),
         kind: InodeKind::Fifo,
     }
 }
@@ -518,7 +517,7 @@ fn implied_directory(parent: InodeId) -> Inode {
         gid: 0,
         links: 1,
         mtime: Timestamp::default(),
-        xattrs: None,
+        xattrs: BTreeMap::new(),
         kind: InodeKind::Directory(Box::new(directory)),
     }
 }
@@ -530,7 +529,7 @@ fn whiteout() -> Inode {
         gid: 0,
         links: 1,
         mtime: Timestamp::default(),
-        xattrs: None,
+        xattrs: BTreeMap::new(),
         kind: InodeKind::CharDevice { major: 0, minor: 0 },
     }
 }

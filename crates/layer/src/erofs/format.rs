@@ -9,7 +9,6 @@ pub(crate) const SUPERBLOCK_OFFSET: u64 = 1024;
 pub(crate) const SUPERBLOCK_SIZE: usize = 128;
 /// Node numbers count slots of this size.
 pub(crate) const SLOT_SIZE: u64 = 32;
-pub(crate) const DEVICE_SLOT_SIZE: usize = 128;
 pub(crate) const COMPACT_INODE_SIZE: usize = 32;
 pub(crate) const EXTENDED_INODE_SIZE: usize = 64;
 pub(crate) const CHUNK_INDEX_SIZE: usize = 8;
@@ -130,11 +129,8 @@ impl Superblock {
     }
 }
 
-/// The device table follows the superblock: its position in units of a slot.
+/// The device table follows the superblock: its position in units of its entries, 128 bytes.
 const DEVICE_SLOT: u16 = 9;
-const _: () = assert!(
-    DEVICE_SLOT as usize * DEVICE_SLOT_SIZE == SUPERBLOCK_OFFSET as usize + SUPERBLOCK_SIZE
-);
 
 /// Returns `minor` and `major` as Linux stores them in 32 bits.
 pub(crate) fn encode_device(major: u32, minor: u32) -> u32 {
@@ -183,6 +179,8 @@ fn crc32c(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
+    const DEVICE_SLOT_SIZE: usize = 128;
+
     #[test]
     fn a_superblock_reads_back_and_a_changed_one_does_not() {
         let superblock = Superblock {
@@ -202,6 +200,15 @@ mod tests {
             changed[position] ^= 1;
             assert_eq!(Superblock::decode(&changed), None, "{position}");
         }
+    }
+
+    #[test]
+    fn the_device_table_follows_the_superblock() {
+        let offset = usize::from(DEVICE_SLOT) * DEVICE_SLOT_SIZE;
+        assert_eq!(
+            u64::try_from(offset - SUPERBLOCK_SIZE),
+            Ok(SUPERBLOCK_OFFSET)
+        );
     }
 
     #[test]

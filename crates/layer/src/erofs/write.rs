@@ -510,7 +510,7 @@ fn overlaid_xattrs(inode: &Inode) -> impl Iterator<Item = (&[u8], &[u8])> {
         _ => (false, false),
     };
     let set = |name: &'static [u8], is_set: bool| is_set.then_some((name, &b"y"[..]));
-    let own = inode.xattrs.iter().flat_map(|xattrs| xattrs.iter());
+    let own = inode.xattrs.iter();
     own.map(|(name, value)| (name.as_slice(), value.as_slice()))
         .chain(set(OPAQUE_XATTR, opaque))
         .chain(set(IMPLIED_XATTR, implied))

@@ -274,8 +274,8 @@ impl HeaderBuilder {
             return true;
         }
         let fits = |at: &usize| *at <= PREFIX.len() && name.len() - at - 1 <= NAME.len();
-        let slashes = (1..name.len() - 1).filter(|&at| name[at] == b'/');
-        if let Some(at) = slashes.filter(fits).next() {
+        let mut slashes = (1..name.len() - 1).filter(|&at| name[at] == b'/');
+        if let Some(at) = slashes.find(fits) {
             let (prefix, rest) = (&name[..at], &name[at + 1..]);
             self.0[PREFIX.start..PREFIX.start + prefix.len()].copy_from_slice(prefix);
             self.0[..rest.len()].copy_from_slice(rest);
