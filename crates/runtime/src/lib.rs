@@ -4,9 +4,16 @@
 //! isolation. It knows nothing of images or stores: the root file system comes as a detached
 //! mount, and everything else as plain values.
 
+mod cgroup;
+mod child;
+mod devices;
 mod environment;
 mod error;
+mod filesystem;
+mod mountpoint;
+mod program;
 mod running;
+mod seccomp;
 mod spec;
 mod start;
 pub mod user;

@@ -104,7 +104,8 @@ const MACHINE: u16 = 183;
 compile_error!("the stub is written for x86_64 and aarch64");
 
 // fcntl(3, F_SETFD, FD_CLOEXEC); execve(argv[0], argv + 1, envp); write(3, &result, 8);
-// exit_group(125)
+// exit_group(125). When the report is closed, the stub was executed by itself: that must not
+// go on for ever, so it exits at once.
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(
     ".pushsection .rodata.strata_stub, \"a\", @progbits",
@@ -117,6 +118,8 @@ std::arch::global_asm!(
     "mov esi, 2",
     "mov edx, 1",
     "syscall",
+    "test rax, rax",
+    "js 2f",
     "mov rdi, [rbx + 8]",
     "lea rsi, [rbx + 16]",
     "mov rcx, [rbx]",
@@ -129,6 +132,7 @@ std::arch::global_asm!(
     "mov rsi, rsp",
     "mov edx, 8",
     "syscall",
+    "2:",
     "mov eax, 231",
     "mov edi, 125",
     "syscall",
@@ -148,6 +152,7 @@ std::arch::global_asm!(
     "mov x1, #2",
     "mov x2, #1",
     "svc #0",
+    "tbnz x0, #63, 2f",
     "ldr x0, [x19, #8]",
     "add x1, x19, #16",
     "ldr x3, [x19]",
@@ -160,6 +165,7 @@ std::arch::global_asm!(
     "mov x1, sp",
     "mov x2, #8",
     "svc #0",
+    "2:",
     "mov x8, #94",
     "mov x0, #125",
     "svc #0",

@@ -1,0 +1,593 @@
+//! Containers over a root file system of busybox, as root.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use runtime::{
+    Access, BindMount, DEFAULT_PATH, Exit, Network, NewPrivileges, Process, Running, Seccomp,
+    Security, Spec, StartError, Stdio,
+};
+use sys::{Mount, Recursion};
+
+const APPLETS: &[&str] = &[
+    "awk", "cat", "chown", "chroot", "dd", "echo", "env", "false", "grep", "head", "hostname",
+    "id", "ifconfig", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "ping", "ps", "pwd",
+    "readlink", "seq", "setsid", "sh", "sleep", "sort", "stat", "stty", "test", "touch", "tr",
+    "true", "tty", "umount", "unshare", "wc",
+];
+
+/// A root file system in a directory of its own.
+struct Rootfs {
+    directory: tempfile::TempDir,
+}
+
+impl Rootfs {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let rootfs = Self { directory };
+        let root = rootfs.path();
+        for name in ["bin", "etc", "tmp", "root", "home/app"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+        for applet in APPLETS {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        let passwd = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n";
+        fs::write(root.join("etc/passwd"), passwd).unwrap();
+        let group = "root:x:0:\nwheel:x:10:root\napp:x:1000:\nextra:x:20:app\n";
+        fs::write(root.join("etc/group"), group).unwrap();
+        rootfs
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    fn spec(&self, args: &[&str]) -> Spec {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        Spec {
+            id: format!("test-{}-{number}", std::process::id()),
+            rootfs: Mount::bind(&self.path(), Recursion::Single).unwrap(),
+            rootfs_access: Access::ReadWrite,
+            process: Process {
+                args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+                env: vec![format!("PATH={DEFAULT_PATH}")],
+                ..Process::default()
+            },
+            hostname: "box".to_owned(),
+            mounts: Vec::new(),
+            network: Network::None,
+            security: Security::default(),
+            stdio: Stdio::Inherit,
+        }
+    }
+
+    /// Runs a shell command and returns what it printed to both streams, with its end.
+    fn shell(&self, command: &str) -> (Exit, String) {
+        run(self.spec(&["sh", "-c", command]))
+    }
+
+    fn output(&self, command: &str) -> String {
+        let (exit, output) = self.shell(command);
+        assert_eq!(exit, Exit::Code(0), "{command}: {output}");
+        output
+    }
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    (reader.into(), writer.into())
+}
+
+fn run(spec: Spec) -> (Exit, String) {
+    let (mut running, reader) = start(spec);
+    let output = std::io::read_to_string(fs::File::from(reader)).unwrap();
+    (running.wait().unwrap(), output)
+}
+
+fn start(mut spec: Spec) -> (Running, OwnedFd) {
+    let (reader, writer) = pipe();
+    spec.stdio = Stdio::Streams {
+        stdin: None,
+        stdout: writer.try_clone().unwrap(),
+        stderr: writer,
+    };
+    (runtime::start(spec).unwrap(), reader)
+}
+
+fn read_line(reader: &mut impl std::io::Read) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while reader.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap()
+}
+
+fn bind(source: &Path, target: &str, access: Access) -> BindMount {
+    BindMount {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        access,
+    }
+}
+
+#[test]
+fn privileged_the_container_sees_only_itself() {
+    let rootfs = Rootfs::new();
+    assert_eq!(rootfs.output("echo $$"), "1\n");
+    let processes = rootfs.output("ps -o pid,comm");
+    assert_eq!(processes.lines().count(), 2, "{processes}");
+    assert_eq!(rootfs.output("hostname"), "box\n");
+    let interfaces = rootfs.output("ls /sys/class/net");
+    assert_eq!(interfaces, "lo\n");
+    assert_eq!(
+        rootfs.output("cat /proc/1/cgroup | grep -v ':/$' | wc -l"),
+        "0\n"
+    );
+    assert_eq!(rootfs.output("ls -d /proc/[0-9]* | wc -l"), "1\n");
+    let mounts = rootfs.output("cat /proc/self/mountinfo");
+    assert!(!mounts.contains("/sys/fs/cgroup/devices"), "{mounts}");
+    let roots = mounts.lines().filter(|line| line.contains(" / / ")).count();
+    assert!(roots <= 1, "{mounts}");
+}
+
+#[test]
+fn privileged_loopback_works_and_low_ports_are_free() {
+    let rootfs = Rootfs::new();
+    let flags = rootfs.output("ip link show lo");
+    assert!(flags.contains("UP"), "{flags}");
+    let port = rootfs.output("cat /proc/sys/net/ipv4/ip_unprivileged_port_start");
+    assert_eq!(port, "0\n");
+    let mut host = rootfs.spec(&["readlink", "/proc/self/ns/net"]);
+    host.network = Network::Host;
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_eq!(run(host).1.trim(), own.to_str().unwrap());
+    let other = rootfs.output("readlink /proc/self/ns/net");
+    assert_ne!(other.trim(), own.to_str().unwrap());
+}
+
+#[test]
+fn privileged_masked_and_read_only_paths_hold() {
+    let rootfs = Rootfs::new();
+    assert_eq!(rootfs.output("head -c 10 /proc/kcore | wc -c"), "0\n");
+    assert_eq!(
+        rootfs.output("cat /proc/keys /proc/timer_list | wc -c"),
+        "0\n"
+    );
+    assert_eq!(rootfs.output("ls -A /sys/firmware | wc -l"), "0\n");
+    for command in [
+        "echo 1 > /proc/sys/kernel/printk",
+        "echo b > /proc/sysrq-trigger",
+        "echo x > /proc/irq/x",
+        "mkdir /sys/fs/cgroup/x",
+        "touch /sys/firmware/x",
+        "echo 1 > /sys/kernel/profiling",
+        "umount /proc/kcore",
+        "mount -t tmpfs none /tmp",
+        "mount -o remount,rw /proc/sys",
+    ] {
+        let (exit, output) = rootfs.shell(command);
+        assert_ne!(exit, Exit::Code(0), "{command}: {output}");
+    }
+}
+
+#[test]
+fn privileged_capabilities_and_filter_are_dockers() {
+    let rootfs = Rootfs::new();
+    let status = rootfs.output("cat /proc/self/status");
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_once(':').unwrap().1.trim().to_owned()
+    };
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_eq!(field(set), "00000000a80425fb", "{set}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    assert_eq!(field("Seccomp"), "2");
+    assert_eq!(field("NoNewPrivs"), "0");
+    assert_eq!(field("SigBlk"), "0000000000000000");
+    assert_eq!(field("SigIgn"), "0000000000000000");
+    assert_eq!(field("Groups"), "0 10");
+    let (exit, output) = rootfs.shell("unshare -m true");
+    assert_ne!(exit, Exit::Code(0), "{output}");
+    assert_eq!(rootfs.output("umask"), "0022\n");
+}
+
+#[test]
+fn privileged_security_can_be_changed() {
+    let rootfs = Rootfs::new();
+    let mut spec = rootfs.spec(&[
+        "grep",
+        "-E",
+        "CapEff|NoNewPrivs|Seccomp:",
+        "/proc/self/status",
+    ]);
+    spec.security = Security {
+        capabilities: vec![sys::Capability::Chown],
+        seccomp: Seccomp::Unconfined,
+        no_new_privileges: NewPrivileges::Denied,
+    };
+    let words = "CapEff:\t0000000000000001\nNoNewPrivs:\t1\nSeccomp:\t0\n";
+    assert_eq!(run(spec), (Exit::Code(0), words.to_owned()));
+}
+
+#[test]
+fn privileged_devices_can_be_made_but_not_used() {
+    let rootfs = Rootfs::new();
+    let listing = rootfs.output("ls /dev | sort | tr '\\n' ' '");
+    assert_eq!(
+        listing,
+        "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero "
+    );
+    assert_eq!(rootfs.output("head -c 4 /dev/zero | wc -c"), "4\n");
+    assert_eq!(rootfs.output("head -c 4 /dev/urandom | wc -c"), "4\n");
+    for (name, node) in [("kmsg", "c 1 11"), ("mem", "c 1 1"), ("loop", "b 7 0")] {
+        for directory in ["/tmp", "/dev"] {
+            let command =
+                format!("mknod {directory}/{name} {node} && head -c 1 {directory}/{name}");
+            let (exit, output) = rootfs.shell(&command);
+            assert_ne!(exit, Exit::Code(0), "{command}");
+            assert!(output.contains("not permitted"), "{command}: {output}");
+        }
+    }
+}
+
+#[test]
+fn privileged_exit_codes_and_signals_are_told() {
+    let rootfs = Rootfs::new();
+    for (command, exit) in [
+        ("true", Exit::Code(0)),
+        ("false", Exit::Code(1)),
+        ("exit 42", Exit::Code(42)),
+        ("sh -c 'kill -9 $$'", Exit::Code(137)),
+    ] {
+        assert_eq!(rootfs.shell(command).0, exit, "{command}");
+    }
+    let command = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done";
+    let (mut running, reader) = start(rootfs.spec(&["sh", "-c", command]));
+    let mut reader = fs::File::from(reader);
+    assert_eq!(read_line(&mut reader), "ready");
+    running.signal(15).unwrap();
+    assert_eq!(running.wait().unwrap(), Exit::Code(7));
+    assert_eq!(running.wait().unwrap(), Exit::Code(7));
+    running.signal(15).unwrap();
+
+    let (mut running, _reader) = start(rootfs.spec(&["sleep", "1000"]));
+    running.signal(9).unwrap();
+    let exit = running.wait().unwrap();
+    assert_eq!((exit, exit.exit_code()), (Exit::Signal(9), 137));
+}
+
+#[test]
+fn privileged_dropping_a_container_ends_it_and_leaves_nothing() {
+    let rootfs = Rootfs::new();
+    let spec = rootfs.spec(&["sh", "-c", "sleep 1000 & echo ready; sleep 1000"]);
+    let group = format!("/sys/fs/cgroup/devices/strata-{}", spec.id);
+    let (running, reader) = start(spec);
+    let mut reader = fs::File::from(reader);
+    assert_eq!(read_line(&mut reader), "ready");
+    let process = format!("/proc/{}", running.pid());
+    assert!(Path::new(&process).exists());
+    drop(running);
+    assert!(!Path::new(&process).exists());
+    assert!(!Path::new(&group).exists());
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn privileged_a_container_dies_with_the_thread_that_started_it() {
+    let rootfs = Rootfs::new();
+    let (running, reader) = std::thread::scope(|scope| {
+        let spec = rootfs.spec(&["sh", "-c", "echo ready; sleep 1000"]);
+        let thread = scope.spawn(|| {
+            let (running, reader) = start(spec);
+            let mut file = fs::File::from(reader);
+            assert_eq!(read_line(&mut file), "ready");
+            (running, file)
+        });
+        thread.join().unwrap()
+    });
+    let (mut running, mut reader) = (running, reader);
+    assert_eq!(running.wait().unwrap(), Exit::Signal(9));
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+}
+
+#[test]
+fn privileged_programs_that_do_not_start_are_told_in_dockers_words() {
+    let rootfs = Rootfs::new();
+    let script = rootfs.path().join("tmp/script");
+    fs::write(&script, "#!/nope\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = rootfs.path().join("tmp/text");
+    fs::write(&text, "echo hi\n").unwrap();
+    fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
+    let check = |change: &dyn Fn(&mut Spec), words: &str, code: u8| {
+        let mut spec = rootfs.spec(&["true"]);
+        change(&mut spec);
+        let group = format!("/sys/fs/cgroup/devices/strata-{}", spec.id);
+        let error = runtime::start(spec).unwrap_err();
+        assert_eq!(error.to_string(), words);
+        assert_eq!(error.exit_code(), code, "{words}");
+        assert!(!Path::new(&group).exists());
+    };
+    let program = |name: &'static str| {
+        move |spec: &mut Spec| spec.process.args = vec![name.to_owned(), "x".to_owned()]
+    };
+    let words = r#"exec: "nope": executable file not found in $PATH"#;
+    check(&program("nope"), words, 127);
+    let words = r#"exec: "/nope": stat /nope: no such file or directory"#;
+    check(&program("/nope"), words, 127);
+    let words = r#"exec: "/etc": is a directory: permission denied"#;
+    check(&program("/etc"), words, 126);
+    let words = r#"exec: "/etc/passwd": permission denied"#;
+    check(&program("/etc/passwd"), words, 126);
+    let words = "exec /tmp/script: no such file or directory";
+    check(&program("/tmp/script"), words, 255);
+    check(
+        &program("/tmp/text"),
+        "exec /tmp/text: exec format error",
+        255,
+    );
+    let words = "unable to find user nouser: no matching entries in passwd file";
+    check(&|spec| spec.process.user = "nouser".to_owned(), words, 125);
+    let words = "the working directory 'relative' is invalid, it needs to be an absolute path";
+    check(&|spec| spec.process.cwd = "relative".to_owned(), words, 125);
+    let words = "Cannot mkdir: /etc/passwd is not a directory";
+    check(
+        &|spec| spec.process.cwd = "/etc/passwd".to_owned(),
+        words,
+        125,
+    );
+    let words = "invalid mount config for type \"bind\": bind source path does not exist: /nope";
+    let mount =
+        |spec: &mut Spec| spec.mounts = vec![bind("/nope".as_ref(), "/x", Access::ReadOnly)];
+    check(&mount, words, 125);
+}
+
+#[test]
+fn privileged_users_are_those_of_the_container() {
+    let rootfs = Rootfs::new();
+    let command = "id -u; id -g; id -G; echo $HOME; grep CapEff /proc/self/status; pwd; \
+        echo again > /dev/stdout";
+    for (user, expected) in [
+        (
+            "",
+            "0\n0\n0 10\n/root\nCapEff:\t00000000a80425fb\n/\nagain\n",
+        ),
+        (
+            "app",
+            "1000\n1000\n1000 20\n/home/app\nCapEff:\t0000000000000000\n/\nagain\n",
+        ),
+        (
+            "app:wheel",
+            "1000\n10\n10\n/home/app\nCapEff:\t0000000000000000\n/\nagain\n",
+        ),
+        (
+            "4242:7",
+            "4242\n7\n7\n/\nCapEff:\t0000000000000000\n/\nagain\n",
+        ),
+    ] {
+        let mut spec = rootfs.spec(&["sh", "-c", command]);
+        spec.process.user = user.to_owned();
+        assert_eq!(run(spec), (Exit::Code(0), expected.to_owned()), "{user:?}");
+    }
+}
+
+#[test]
+fn privileged_the_working_directory_is_made() {
+    let rootfs = Rootfs::new();
+    let mut spec = rootfs.spec(&["sh", "-c", "pwd; stat -c '%a %u' ."]);
+    spec.process.cwd = "/work/deep".to_owned();
+    assert_eq!(run(spec), (Exit::Code(0), "/work/deep\n755 0\n".to_owned()));
+    assert!(rootfs.path().join("work/deep").is_dir());
+}
+
+#[test]
+fn privileged_binds_are_mounted_in_order_and_kept_read_only() {
+    let rootfs = Rootfs::new();
+    let host = tempfile::tempdir().unwrap();
+    let directory = host.path().join("directory");
+    fs::create_dir(&directory).unwrap();
+    fs::write(host.path().join("file"), "from the host\n").unwrap();
+    let mut spec = rootfs.spec(&[
+        "sh",
+        "-c",
+        "cat /data/sub/file /etc/hosts; echo new > /data/new; echo no > /data/sub/file",
+    ]);
+    spec.mounts = vec![
+        bind(&directory, "/data", Access::ReadWrite),
+        bind(
+            &host.path().join("file"),
+            "/data/sub/file",
+            Access::ReadOnly,
+        ),
+        bind(&host.path().join("file"), "/etc/hosts", Access::ReadOnly),
+    ];
+    let (running, output) = run(spec);
+    assert_eq!(running, Exit::Code(1), "{output}");
+    assert!(
+        output.starts_with("from the host\nfrom the host\n"),
+        "{output}"
+    );
+    assert!(output.contains("Read-only file system"), "{output}");
+    assert_eq!(fs::read_to_string(directory.join("new")).unwrap(), "new\n");
+    assert_eq!(
+        fs::read_to_string(host.path().join("file")).unwrap(),
+        "from the host\n"
+    );
+}
+
+#[test]
+fn privileged_links_at_mount_points_never_lead_to_the_host() {
+    let outside = tempfile::tempdir().unwrap();
+    let shadow = outside.path().join("shadow");
+    fs::write(&shadow, "secret").unwrap();
+    let source = outside.path().join("hosts");
+    fs::write(&source, "127.0.0.1 localhost\n").unwrap();
+    let up = format!("/../../../../../..{}", shadow.display());
+    for target in [
+        up.as_str(),
+        "../../../../../../../../etc/shadow",
+        "/etc/dangling/deep",
+    ] {
+        let rootfs = Rootfs::new();
+        symlink(target, rootfs.path().join("etc/hosts")).unwrap();
+        let mut spec = rootfs.spec(&["cat", "/etc/hosts"]);
+        spec.mounts = vec![bind(&source, "/etc/hosts", Access::ReadWrite)];
+        let expected = (Exit::Code(0), "127.0.0.1 localhost\n".to_owned());
+        assert_eq!(run(spec), expected, "{target}");
+        assert_eq!(fs::read_to_string(&shadow).unwrap(), "secret");
+    }
+    for name in ["proc", "dev", "sys"] {
+        let rootfs = Rootfs::new();
+        symlink("/etc", rootfs.path().join(name)).unwrap();
+        let error = runtime::start(rootfs.spec(&["true"])).unwrap_err();
+        assert!(
+            matches!(error, StartError::Target { .. }),
+            "{name}: {error}"
+        );
+    }
+    let rootfs = Rootfs::new();
+    symlink("/proc/sys/kernel", rootfs.path().join("data")).unwrap();
+    let mut spec = rootfs.spec(&["true"]);
+    spec.mounts = vec![bind(outside.path(), "/data", Access::ReadWrite)];
+    let error = runtime::start(spec).unwrap_err();
+    assert!(matches!(error, StartError::TargetInProc(_)), "{error}");
+}
+
+#[test]
+fn privileged_mount_points_that_were_made_are_told() {
+    let rootfs = Rootfs::new();
+    let host = tempfile::tempdir().unwrap();
+    let mut spec = rootfs.spec(&["true"]);
+    spec.mounts = vec![bind(host.path(), "/a/b", Access::ReadOnly)];
+    let mut running = runtime::start(spec).unwrap();
+    assert_eq!(running.wait().unwrap(), Exit::Code(0));
+    let made: Vec<_> = running
+        .made_mount_points()
+        .iter()
+        .map(|path| String::from_utf8_lossy(path).into_owned())
+        .collect();
+    assert_eq!(made, ["/proc", "/dev", "/sys", "/a", "/a/b"]);
+}
+
+#[test]
+fn privileged_a_read_only_root_can_only_be_read() {
+    let rootfs = Rootfs::new();
+    let mut spec = rootfs.spec(&["sh", "-c", "touch /dev/shm/x && touch /x"]);
+    spec.rootfs_access = Access::ReadOnly;
+    let (exit, output) = run(spec);
+    assert_eq!(exit, Exit::Code(1));
+    assert!(output.contains("/x: Read-only file system"), "{output}");
+}
+
+#[test]
+fn privileged_the_host_mounts_are_out_of_sight_and_untouched() {
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let rootfs = Rootfs::new();
+    let mounts = rootfs.output("cat /proc/self/mountinfo");
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+    for line in mounts.lines() {
+        assert!(!line.contains("shared:"), "{line}");
+    }
+}
+
+#[test]
+fn privileged_a_terminal_controls_the_container() {
+    let rootfs = Rootfs::new();
+    let command = "tty; stty size; ls /dev/console; echo $((1 + 1)) > /dev/tty; \
+        read word; echo got $word; stty size; ls -l /dev/pts/0 | awk '{print $3, $4}'";
+    let mut spec = rootfs.spec(&["sh", "-c", command]);
+    spec.process.user = "app".to_owned();
+    spec.stdio = Stdio::Terminal {
+        rows: 24,
+        columns: 80,
+    };
+    let mut running = runtime::start(spec).unwrap();
+    let master = running.terminal().unwrap().master();
+    let mut master = fs::File::from(master.try_clone_to_owned().unwrap());
+    for expected in ["/dev/pts/0", "24 80", "/dev/console", "2"] {
+        assert_eq!(read_line(&mut master).trim_end(), expected);
+    }
+    running.terminal().unwrap().resize(30, 100).unwrap();
+    master.write_all(b"word\n").unwrap();
+    assert_eq!(read_line(&mut master).trim_end(), "word");
+    assert_eq!(read_line(&mut master).trim_end(), "got word");
+    assert_eq!(read_line(&mut master).trim_end(), "30 100");
+    assert_eq!(read_line(&mut master).trim_end(), "app 5");
+    assert_eq!(running.wait().unwrap(), Exit::Code(0));
+}
+
+#[test]
+fn privileged_keys_typed_at_the_terminal_reach_the_container() {
+    let rootfs = Rootfs::new();
+    let command = "trap 'echo caught; exit 3' INT; echo ready; while :; do sleep 0.01; done";
+    let mut spec = rootfs.spec(&["sh", "-c", command]);
+    spec.stdio = Stdio::Terminal {
+        rows: 0,
+        columns: 0,
+    };
+    let mut running = runtime::start(spec).unwrap();
+    let master = running.terminal().unwrap().master();
+    let mut master = fs::File::from(master.try_clone_to_owned().unwrap());
+    assert_eq!(read_line(&mut master).trim_end(), "ready");
+    master.write_all(b"\x03").unwrap();
+    assert_eq!(running.wait().unwrap(), Exit::Code(3));
+}
+
+#[test]
+fn privileged_the_own_executable_is_out_of_reach() {
+    // CVE-2019-5736: the image asks for the runtime's own binary, as program and as interpreter.
+    let rootfs = Rootfs::new();
+    let own = fs::metadata(std::env::current_exe().unwrap()).unwrap();
+    let script = rootfs.path().join("tmp/script");
+    fs::write(&script, "#!/proc/self/exe\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    for program in ["/proc/self/exe", "/tmp/script"] {
+        // What runs then is the first program in memory, which ends in an error of its own.
+        let result = runtime::start(rootfs.spec(&[program]));
+        let exit = result.map(|mut running| running.wait().unwrap());
+        assert!(!matches!(exit, Ok(Exit::Code(0))), "{program}: {exit:?}");
+    }
+    let after = fs::metadata(std::env::current_exe().unwrap()).unwrap();
+    assert_eq!(own.len(), after.len());
+}
+
+#[test]
+fn privileged_no_descriptor_of_the_host_is_left_open() {
+    let rootfs = Rootfs::new();
+    let _held = fs::File::open("/etc").unwrap();
+    let output = rootfs.output("ls /proc/1/fd | tr '\\n' ' '");
+    assert!(output.starts_with("0 1 2 "), "{output}");
+    assert!(output.split_whitespace().count() <= 3, "{output}");
+}
+
+#[test]
+fn privileged_containers_start_from_many_threads_at_once() {
+    let rootfs = Rootfs::new();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let rootfs = &rootfs;
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let command = format!("echo {number}-{round}");
+                    assert_eq!(rootfs.output(&command), format!("{number}-{round}\n"));
+                }
+            });
+        }
+    });
+}
