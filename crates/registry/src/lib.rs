@@ -12,4 +12,4 @@ pub use client::{
     ApiError, Client, ClientError, ClientOptions, CredentialsError, Download, NetworkError,
     Problem, Refusal, Remote, Retry, SetupError, Timeouts,
 };
-pub use server::{Access, Server, ServerError, ServerOptions};
+pub use server::{Access, Report, Server, ServerError, ServerOptions, UnpackLayer};

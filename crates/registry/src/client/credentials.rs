@@ -389,7 +389,7 @@ mod tests {
         for config in [
             "",
             "{",
-            "[]",
+            "7",
             r#"{"auths":{"a":{"auth":"!"}}}"#,
             r#"{"auths":{"a":{"auth":"dQ=="}}}"#,
         ] {

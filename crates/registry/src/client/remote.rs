@@ -1,5 +1,6 @@
 //! A repository in a registry.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -39,7 +40,8 @@ pub struct Remote {
     pub(super) courier: Arc<Courier>,
     pub(super) registry: Arc<Registry>,
     pub(super) reference: Reference,
-    pub(super) mount_from: Vec<String>,
+    /// For a blob, another repository of the registry that may have it.
+    pub(super) mounts: HashMap<Digest, String>,
 }
 
 #[derive(Deserialize)]
@@ -67,18 +69,8 @@ impl Remote {
             courier,
             registry,
             reference,
-            mount_from: Vec::new(),
+            mounts: HashMap::new(),
         }
-    }
-
-    /// Names repositories of the same registry that may hold the blobs to push, as `team/base`:
-    /// the registry is asked to mount from them instead of taking the bytes again.
-    pub fn mount_from(mut self, repositories: Vec<String>) -> Self {
-        self.mount_from = repositories
-            .into_iter()
-            .filter(|repository| repository != self.reference.path())
-            .collect();
-        self
     }
 
     /// Returns the reference.

@@ -113,10 +113,10 @@ impl Remote {
         }
     }
 
-    /// Asks the registry to take the blob from the first repository that may have it. Answers
+    /// Asks the registry to take the blob from another repository that may have it. Answers
     /// with a session when it does not, and with `None` when there is nobody to ask.
     fn mount(&self, digest: &Digest) -> Result<Option<Begun>, ClientError> {
-        let Some(from) = self.mount_from.first() else {
+        let Some(from) = self.mounts.get(digest) else {
             return Ok(None);
         };
         let mut url = self.url("blobs/uploads/");

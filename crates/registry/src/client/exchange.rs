@@ -1,0 +1,104 @@
+//! A repository as the source or target of a copy.
+
+use std::io::Read;
+
+use oci::{Descriptor, DiffId, Digest, MediaType};
+use store::{
+    BlobOutcome, ExchangeError, OpenBlob, Progress, Resolved, Source, Store, StoreError, Target,
+};
+
+use super::error::ClientError;
+use super::remote::Remote;
+use super::upload::{Content, Uploaded};
+
+/// Every request was tried again already when it fails here, so no failure is called transient.
+fn failed(error: ClientError) -> ExchangeError {
+    match error {
+        ClientError::DigestMismatch { .. } | ClientError::SizeMismatch { .. } => {
+            ExchangeError::corrupt(error)
+        }
+        error => ExchangeError::permanent(error),
+    }
+}
+
+impl Source for Remote {
+    fn resolve(&self) -> Result<Resolved, ExchangeError> {
+        let (descriptor, bytes) = self.fetch_named().map_err(failed)?;
+        Ok(Resolved { descriptor, bytes })
+    }
+
+    fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ExchangeError> {
+        self.fetch_manifest(descriptor).map_err(failed)
+    }
+
+    fn open_blob(
+        &self,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>, ExchangeError> {
+        let reader = self.open_blob_at(descriptor, offset).map_err(failed)?;
+        Ok(Box::new(reader))
+    }
+}
+
+impl Target for Remote {
+    fn has_blob(
+        &self,
+        descriptor: &Descriptor,
+        _diff_id: Option<&DiffId>,
+    ) -> Result<bool, ExchangeError> {
+        self.blob_exists(descriptor).map_err(failed)
+    }
+
+    fn put_blob(
+        &self,
+        descriptor: &Descriptor,
+        _diff_id: Option<&DiffId>,
+        open: &OpenBlob<'_>,
+        progress: &Progress<'_>,
+    ) -> Result<BlobOutcome, ExchangeError> {
+        let content = Content {
+            descriptor,
+            open: &|offset| Ok(open(offset)?),
+            progress,
+        };
+        match self.upload_blob(&content).map_err(failed)? {
+            Uploaded::Sent => Ok(BlobOutcome::Stored),
+            Uploaded::Mounted(from) => Ok(BlobOutcome::Mounted { from }),
+        }
+    }
+
+    fn put_manifest(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError> {
+        self.upload_manifest(media_type, bytes).map_err(failed)
+    }
+}
+
+impl Remote {
+    /// Lets a push mount `blobs` from other repositories of the same registry that the store
+    /// knows to have them, instead of sending them.
+    pub fn offer_mounts(mut self, store: &Store, blobs: &[Descriptor]) -> Result<Self, StoreError> {
+        for blob in blobs {
+            let origins = store.origins(&blob.digest)?;
+            let from = origins
+                .iter()
+                .filter_map(|repository| {
+                    let (registry, path) = repository.split_once('/')?;
+                    let elsewhere = path != self.reference.path();
+                    (registry == self.reference.registry() && elsewhere).then_some(path)
+                })
+                .next();
+            if let Some(from) = from {
+                self.mounts.insert(blob.digest, from.to_owned());
+            }
+        }
+        Ok(self)
+    }
+
+    /// Records in the store that this repository has `blobs`: after a pull or push of them.
+    pub fn record_origins(&self, store: &Store, blobs: &[Descriptor]) -> Result<(), StoreError> {
+        let repository = self.reference.repository();
+        blobs
+            .iter()
+            .try_for_each(|blob| store.record_origin(&blob.digest, &repository))
+    }
+}

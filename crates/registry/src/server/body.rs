@@ -1,0 +1,148 @@
+//! Bodies: files on their way out, uploads on their way in.
+
+use std::fs::File;
+use std::future::{Future, poll_fn};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use http_body::{Frame, SizeHint};
+use store::NewBlob;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// The piece in which files are read and sent.
+const CHUNK: usize = 256 << 10;
+/// What is gathered of an upload before it is written.
+const BATCH: usize = 512 << 10;
+/// How long a client may be silent in the middle of an upload.
+const STALL: Duration = Duration::from_secs(120);
+
+/// A part of a file. The next piece is read while the last one is sent; no thread waits for a
+/// slow client.
+pub(crate) struct FileBody {
+    reading: Option<JoinHandle<io::Result<(File, Bytes)>>>,
+    remaining: u64,
+}
+
+impl FileBody {
+    /// Sends `length` bytes of `file` from `offset`.
+    pub(crate) fn new(mut file: File, offset: u64, length: u64) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self {
+            reading: (length > 0).then(|| read(file, length)),
+            remaining: length,
+        })
+    }
+}
+
+fn read(mut file: File, remaining: u64) -> JoinHandle<io::Result<(File, Bytes)>> {
+    spawn_blocking(move || {
+        let length = usize::try_from(remaining).map_or(CHUNK, |rest| rest.min(CHUNK));
+        let mut chunk = vec![0; length];
+        file.read_exact(&mut chunk)?;
+        Ok((file, chunk.into()))
+    })
+}
+
+impl HttpBody for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let Some(reading) = &mut self.reading else {
+            return Poll::Ready(None);
+        };
+        let outcome = ready!(Pin::new(reading).poll(context));
+        self.reading = None;
+        let (file, chunk) = match outcome.map_err(io::Error::other).flatten() {
+            Ok(read) => read,
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
+        let length = u64::try_from(chunk.len()).expect("a chunk is short");
+        self.remaining = self.remaining.saturating_sub(length);
+        if self.remaining > 0 {
+            self.reading = Some(read(file, self.remaining));
+        }
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}
+
+/// How the receiving of a body ended. What came before a break is in the blob.
+pub(crate) enum Received {
+    Whole(NewBlob),
+    Broken(NewBlob),
+}
+
+/// Appends a request's body to `blob`. Network and disk work at the same time.
+pub(crate) async fn receive(mut body: Body, blob: NewBlob) -> io::Result<Received> {
+    let mut blob = Some(blob);
+    let mut writing: Option<JoinHandle<io::Result<NewBlob>>> = None;
+    loop {
+        let (batch, end) = gather(&mut body).await;
+        let mut target = match (writing.take(), blob.take()) {
+            (Some(writing), _) => writing.await.map_err(io::Error::other)??,
+            (None, blob) => blob.expect("invariant: the blob is here or being written"),
+        };
+        match end {
+            End::More => {
+                writing = Some(spawn_blocking(move || {
+                    write(&mut target, &batch)?;
+                    Ok(target)
+                }));
+            }
+            End::Whole | End::Broken => {
+                let written = spawn_blocking(move || {
+                    write(&mut target, &batch)?;
+                    Ok::<_, io::Error>(target)
+                });
+                let target = written.await.map_err(io::Error::other)??;
+                return Ok(match end {
+                    End::Broken => Received::Broken(target),
+                    End::More | End::Whole => Received::Whole(target),
+                });
+            }
+        }
+    }
+}
+
+enum End {
+    More,
+    Whole,
+    Broken,
+}
+
+async fn gather(body: &mut Body) -> (Vec<Bytes>, End) {
+    let mut batch = Vec::new();
+    let mut length = 0;
+    while length < BATCH {
+        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+        match tokio::time::timeout(STALL, frame).await {
+            Ok(None) => return (batch, End::Whole),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(bytes) = frame.into_data() {
+                    length += bytes.len();
+                    batch.push(bytes);
+                }
+            }
+            Ok(Some(Err(_))) | Err(_) => return (batch, End::Broken),
+        }
+    }
+    (batch, End::More)
+}
+
+fn write(blob: &mut NewBlob, batch: &[Bytes]) -> io::Result<()> {
+    batch.iter().try_for_each(|bytes| blob.write_all(bytes))
+}
