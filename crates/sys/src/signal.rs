@@ -40,19 +40,41 @@ impl Drop for BlockedSignals {
     }
 }
 
+/// The kernel's form of an action, which differs from the C library's; all zero is the default.
+#[repr(C)]
+struct KernelAction([u64; 4]);
+
+/// The size of the kernel's signal sets.
+const SIGNAL_SET_SIZE: usize = 8;
+const LAST_SIGNAL: i32 = 64;
+
 /// Gives every signal its default action and unblocks it, in a process whose handlers are its
-/// own: also those that the parent ignores, as Rust programs ignore SIGPIPE.
+/// own: also those that the parent ignores, as Rust programs ignore SIGPIPE, and those that the
+/// C library keeps to itself.
 pub(crate) fn reset_signals() {
-    // SAFETY: `action` and `none` live across the calls. Signals that cannot be changed, and those
-    // that the C library keeps to itself, are refused without effect.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    let default = KernelAction([0; 4]);
+    let none = 0_u64;
+    let unwanted: *mut KernelAction = std::ptr::null_mut();
+    for signal in 1..=LAST_SIGNAL {
+        // SAFETY: `default` lives across the call. SIGKILL and SIGSTOP are refused without effect.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const default,
+                unwanted,
+                SIGNAL_SET_SIZE,
+            );
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+    // SAFETY: the set lives across the call and has the size that is passed.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            unwanted,
+            SIGNAL_SET_SIZE,
+        );
     }
 }

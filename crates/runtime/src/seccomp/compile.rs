@@ -12,49 +12,48 @@ enum Action {
     Allow,
     /// It fails with this error.
     Fail(u16),
-    /// It depends on an argument.
-    Check(&'static [Test]),
+    /// It depends on the first argument.
+    Check(&'static Check),
 }
 
-/// Allows a call by one argument, of which the kernel reads the lower 32 bits only: comparing
+/// Decides by the first argument, of which the kernel reads the lower 32 bits only: comparing
 /// all 64 would let a caller hide a forbidden value behind upper bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Test {
+#[derive(Debug, PartialEq, Eq)]
+struct Check {
     mask: u32,
-    value: u32,
-    outcome: bool,
+    values: &'static [u32],
+    /// What an argument among the values means.
+    listed: Verdict,
 }
 
-/// Any of the tests allows; they all look at the first argument.
-const SOCKET: &[Test] = &[Test {
-    mask: u32::MAX,
-    value: AF_VSOCK,
-    outcome: false,
-}];
-const PERSONALITY: &[Test] = &[
-    personality(0),
-    personality(8),
-    personality(0x2_0000),
-    personality(0x2_0008),
-    personality(u32::MAX),
-];
-const CLONE: &[Test] = &[Test {
-    mask: NEW_NAMESPACES,
-    value: 0,
-    outcome: true,
-}];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Allowed,
+    Refused,
+}
 
+/// `AF_ALG` is refused by docker since 2026, for its record of kernel bugs.
+const SOCKET: Check = Check {
+    mask: u32::MAX,
+    values: &[AF_ALG, AF_VSOCK],
+    listed: Verdict::Refused,
+};
+/// `PER_LINUX` and `PER_LINUX32`, with and without `UNAME26`, and the question for the present.
+const PERSONALITY: Check = Check {
+    mask: u32::MAX,
+    values: &[0, 8, 0x2_0000, 0x2_0008, u32::MAX],
+    listed: Verdict::Allowed,
+};
+const CLONE: Check = Check {
+    mask: NEW_NAMESPACES,
+    values: &[0],
+    listed: Verdict::Allowed,
+};
+
+const AF_ALG: u32 = 38;
 const AF_VSOCK: u32 = 40;
 /// Every `CLONE_NEW…` flag but that of time namespaces, which `clone` cannot make.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
-
-const fn personality(value: u32) -> Test {
-    Test {
-        mask: u32::MAX,
-        value,
-        outcome: true,
-    }
-}
 
 const EPERM: u16 = 1;
 const ENOSYS: u16 = 38;
@@ -197,10 +196,10 @@ fn action(rule: Rule, host: &Host, held: u64) -> Action {
         Rule::Allow => Action::Allow,
         Rule::X86 => allowed(!host.arm),
         Rule::Arm => allowed(host.arm),
-        Rule::Socket => Action::Check(SOCKET),
-        Rule::Personality => Action::Check(PERSONALITY),
+        Rule::Socket => Action::Check(&SOCKET),
+        Rule::Personality => Action::Check(&PERSONALITY),
         Rule::Clone if administers => Action::Allow,
-        Rule::Clone => Action::Check(CLONE),
+        Rule::Clone => Action::Check(&CLONE),
         Rule::Clone3 if administers => Action::Allow,
         Rule::Clone3 => Action::Fail(ENOSYS),
         Rule::With(needed) => allowed(held & Capability::mask(needed) != 0),
@@ -227,22 +226,25 @@ fn tree(ranges: &[Range]) -> Vec<FilterInstruction> {
 }
 
 fn leaf(action: Action) -> Vec<FilterInstruction> {
-    let tests = match action {
+    let refuse = answer(RETURN_FAIL | u32::from(EPERM));
+    let check = match action {
         Action::Allow => return vec![answer(RETURN_ALLOW)],
         Action::Fail(errno) => return vec![answer(RETURN_FAIL | u32::from(errno))],
-        Action::Check(tests) => tests,
+        Action::Check(check) => check,
     };
-    let mut code = Vec::new();
-    for test in tests {
-        code.push(load(OFFSET_FIRST_ARGUMENT));
-        if test.mask != u32::MAX {
-            code.push(and(test.mask));
-        }
-        let (when_equal, when_different) = if test.outcome { (0, 1) } else { (1, 0) };
-        code.push(jump_if(EQUAL, test.value, when_equal, when_different));
-        code.push(answer(RETURN_ALLOW));
+    let mut code = vec![load(OFFSET_FIRST_ARGUMENT)];
+    if check.mask != u32::MAX {
+        code.push(and(check.mask));
     }
-    code.push(answer(RETURN_FAIL | u32::from(EPERM)));
+    for (value, left) in check.values.iter().zip((1..=check.values.len()).rev()) {
+        let distance = u8::try_from(left).expect("a check has few values");
+        code.push(jump_if(EQUAL, *value, distance, 0));
+    }
+    let (listed, other) = match check.listed {
+        Verdict::Allowed => (answer(RETURN_ALLOW), refuse),
+        Verdict::Refused => (refuse, answer(RETURN_ALLOW)),
+    };
+    code.extend([other, listed]);
     code
 }
 

@@ -15,7 +15,7 @@ pub(crate) enum Rule {
     X86,
     /// On ARM hosts.
     Arm,
-    /// `socket`: any family but `AF_VSOCK`, which reaches the hypervisor.
+    /// `socket`: any family but `AF_ALG`, and `AF_VSOCK`, which reaches the hypervisor.
     Socket,
     /// `personality`: the harmless ones.
     Personality,

@@ -55,7 +55,7 @@ fn evaluate(host: &Host, held: &[Capability], mode: Mode, number: u32, argument:
         Rule::Allow => true,
         Rule::X86 => !host.arm,
         Rule::Arm => host.arm,
-        Rule::Socket => low != 40,
+        Rule::Socket => low != 38 && low != 40,
         Rule::Personality => [0, 8, 0x20000, 0x20008, 0xffff_ffff].contains(&low),
         Rule::Clone => administers || low & 0x7e02_0000 == 0,
         Rule::Clone3 if !administers => return fail(ENOSYS),
@@ -65,11 +65,13 @@ fn evaluate(host: &Host, held: &[Capability], mode: Mode, number: u32, argument:
     if allowed { RETURN_ALLOW } else { fail(EPERM) }
 }
 
-const ARGUMENTS: [u64; 14] = [
+const ARGUMENTS: [u64; 16] = [
     0,
     1,
     8,
     16,
+    37,
+    38,
     39,
     40,
     41,
@@ -148,7 +150,8 @@ fn known_calls_have_their_numbers_and_answers() {
     };
     let refused = RETURN_FAIL | u32::from(EPERM);
     let unknown = RETURN_FAIL | u32::from(ENOSYS);
-    let (read, mount, clone, clone3, unshare, socket, keyctl) = (0, 165, 56, 435, 272, 41, 250);
+    let (read, mount, clone, clone3, unshare) = (0, 165, 56, 435, 272);
+    let (socket, keyctl, io_uring_setup) = (41, 250, 425);
     check(AUDIT_X86_64, read, 0, RETURN_ALLOW);
     check(AUDIT_X86_64, mount, 0, refused);
     check(AUDIT_X86_64, clone, 0x0120_0011, RETURN_ALLOW);
@@ -157,7 +160,9 @@ fn known_calls_have_their_numbers_and_answers() {
     check(AUDIT_X86_64, unshare, 0x1000_0000, refused);
     check(AUDIT_X86_64, socket, 2, RETURN_ALLOW);
     check(AUDIT_X86_64, socket, 40, refused);
-    check(AUDIT_X86_64, keyctl, 0, RETURN_ALLOW);
+    check(AUDIT_X86_64, socket, (1 << 32) | 40, refused);
+    check(AUDIT_X86_64, keyctl, 0, refused);
+    check(AUDIT_X86_64, io_uring_setup, 0, refused);
     let (read, mount) = (3, 21);
     check(AUDIT_I386, read, 0, RETURN_ALLOW);
     check(AUDIT_I386, mount, 0, refused);
