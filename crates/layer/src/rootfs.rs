@@ -29,7 +29,10 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use oci::{DiffId, Digest};
-use sys::{Lower, Mount, MountError, OverlayOptions, Unmount, Upper, is_mount_point};
+use sys::{
+    Lower, Mount, MountAttributes, MountError, OverlayOptions, Recursion, Unmount, Upper,
+    is_mount_point,
+};
 
 use crate::base::{self, BaseError};
 use crate::metadata::FileError;
@@ -121,6 +124,9 @@ pub fn mount(options: &RootfsOptions<'_>) -> Result<Mount, RootfsError> {
             }
         });
     }
+    if options.upper.is_none() && lower.len() == 1 {
+        return read_only(&base);
+    }
     let bottom = merge_bottom(&mut lower)?;
     let mut lower: Vec<_> = lower.iter().map(|path| Lower::Path(path)).collect();
     lower.extend(bottom.as_ref().map(|mount| Lower::Fd(mount.as_fd())));
@@ -210,6 +216,17 @@ fn prepare_base(options: &RootfsOptions<'_>) -> Result<PathBuf, RootfsError> {
     }
     drop(lock);
     Ok(base)
+}
+
+/// An overlay of a single directory that is not writable is none: an image without layers.
+fn read_only(directory: &Path) -> Result<Mount, RootfsError> {
+    let mount = Mount::bind(directory, Recursion::Single)?;
+    let attributes = MountAttributes {
+        read_only: true,
+        ..MountAttributes::default()
+    };
+    mount.set_attributes(&attributes, Recursion::Single)?;
+    Ok(mount)
 }
 
 /// Replaces the bottommost layers by one overlay of them when there are too many.
