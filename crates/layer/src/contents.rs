@@ -124,6 +124,8 @@ pub(crate) struct Directory {
     pub(crate) children: BTreeMap<Box<[u8]>, InodeId>,
     /// Names hidden below, whether or not this layer has files of these names.
     whiteouts: BTreeSet<Box<[u8]>>,
+    /// Some of the children are whiteouts.
+    pub(crate) has_whiteouts: bool,
     pub(crate) opaque: bool,
     /// No entry describes this directory.
     pub(crate) implied: bool,
@@ -196,6 +198,7 @@ impl Contents {
                 parent,
                 children: BTreeMap::new(),
                 whiteouts: BTreeSet::new(),
+                has_whiteouts: false,
                 // What it replaces has hidden the directory below.
                 opaque: replaced,
                 implied: false,
@@ -258,6 +261,9 @@ impl Contents {
                     None => {
                         let whiteout = self.push(whiteout())?;
                         self.attach(id, &name, whiteout);
+                        if let Some(directory) = self.directory_mut(id) {
+                            directory.has_whiteouts = true;
+                        }
                     }
                     Some(child) => {
                         if let Some(directory) = self.directory_mut(child) {
@@ -508,6 +514,7 @@ fn implied_directory(parent: InodeId) -> Inode {
         parent,
         children: BTreeMap::new(),
         whiteouts: BTreeSet::new(),
+        has_whiteouts: false,
         opaque: false,
         implied: true,
     };

@@ -10,6 +10,10 @@ pub const OPAQUE_XATTR: &[u8] = b"user.overlay.opaque";
 /// Overlayfs hides it, like all of `user.overlay.`.
 pub const IMPLIED_XATTR: &[u8] = b"user.overlay.strata.implied";
 
+/// The extended attribute of a directory with whiteouts. By it overlayfs knows to leave them out
+/// of listings also where nothing lies below the directory.
+pub const WHITEOUTS_XATTR: &[u8] = b"user.overlay.origin";
+
 /// A point in time, in seconds and nanoseconds since 1970; before it seconds are negative and
 /// nanoseconds still count up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -31,7 +31,7 @@ pub use compress::{Compression, compress};
 pub use contents::EntryError;
 pub use decompress::{Format, decompress};
 pub use diff::{CaptureOptions, Captured, Change, ChangeKind, DiffError, capture, changes};
-pub use entry::{Entry, EntryKind, IMPLIED_XATTR, OPAQUE_XATTR, Timestamp};
+pub use entry::{Entry, EntryKind, IMPLIED_XATTR, OPAQUE_XATTR, Timestamp, WHITEOUTS_XATTR};
 pub use erofs::{Index, IndexError, Inode};
 pub use form::{ErofsError, Form, FormError, try_erofs};
 pub use ingest::{IngestError, Ingested, Limits, ingest};

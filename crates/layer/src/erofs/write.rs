@@ -17,7 +17,7 @@ use super::format::{
     XATTR_ENTRY_SIZE, XATTR_HEADER_SIZE, encode_device,
 };
 use crate::contents::{Contents, Data, Directory, Inode, InodeId, InodeKind};
-use crate::{IMPLIED_XATTR, OPAQUE_XATTR, Timestamp, size, xattr};
+use crate::{IMPLIED_XATTR, OPAQUE_XATTR, Timestamp, WHITEOUTS_XATTR, size, xattr};
 
 /// Contents begin after the superblock, at a page of their own.
 const CONTENTS_OFFSET: u64 = 4096;
@@ -505,15 +505,20 @@ fn encode_names(
 
 /// Returns the attributes of the inode with those that overlayfs is to see.
 fn overlaid_xattrs(inode: &Inode) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let (opaque, implied) = match &inode.kind {
-        InodeKind::Directory(directory) => (directory.opaque, directory.implied),
-        _ => (false, false),
+    let directory = match &inode.kind {
+        InodeKind::Directory(directory) => Some(directory),
+        _ => None,
     };
+    let is = |mark: fn(&Directory) -> bool| directory.is_some_and(|directory| mark(directory));
     let set = |name: &'static [u8], is_set: bool| is_set.then_some((name, &b"y"[..]));
     let own = inode.xattrs.iter();
     own.map(|(name, value)| (name.as_slice(), value.as_slice()))
-        .chain(set(OPAQUE_XATTR, opaque))
-        .chain(set(IMPLIED_XATTR, implied))
+        .chain(set(OPAQUE_XATTR, is(|directory| directory.opaque)))
+        .chain(set(IMPLIED_XATTR, is(|directory| directory.implied)))
+        .chain(set(
+            WHITEOUTS_XATTR,
+            is(|directory| directory.has_whiteouts),
+        ))
 }
 
 fn xattrs_size(inode: &Inode) -> usize {

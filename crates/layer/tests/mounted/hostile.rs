@@ -169,7 +169,6 @@ fn privileged_hostile_layers_touch_nothing_outside() {
     let names: Vec<_> = cases("/x").into_iter().map(|(name, _)| name).collect();
     for (number, name) in names.into_iter().enumerate() {
         for form in FORMS {
-            eprintln!("{form:?} {name}");
             let mut stack = Stack::of(&[&[directory("d"), file("d/canary", "below")]]);
             let outside = stack.path().join("outside");
             fs::create_dir(&outside).unwrap();

@@ -96,6 +96,36 @@ fn privileged_upper_layers_replace_hide_and_add() {
 }
 
 #[test]
+fn privileged_whiteouts_of_what_is_not_below_are_not_listed() {
+    let stack = Stack::of(&[
+        &[
+            file("only/.wh.here", ""),
+            file("only/file", "1"),
+            file(".wh.none", ""),
+        ],
+        &[
+            directory("opaque"),
+            file("opaque/.wh..wh..opq", ""),
+            file("opaque/.wh.none", ""),
+            file("opaque/file", "2"),
+        ],
+    ]);
+    for form in FORMS {
+        let mounted = stack.mount(form);
+        let count = |path: &str| fs::read_dir(mounted.join(path)).unwrap().count();
+        assert_eq!(
+            (count(""), count("only"), count("opaque")),
+            (2, 1, 1),
+            "{form:?}"
+        );
+        let writable = stack.mount_writable(form, &format!("{form:?}"));
+        fs::remove_file(writable.join("only/file")).unwrap();
+        fs::remove_dir(writable.join("only")).unwrap();
+        assert!(!writable.join("only").exists());
+    }
+}
+
+#[test]
 fn privileged_a_layer_without_a_parent_directory_does_not_change_it() {
     let layers: [&[Member]; 6] = [
         &[
