@@ -50,7 +50,7 @@ pub(crate) enum Streams {
 
 impl Plan {
     /// Prepares the process and executes the program; returns only when that failed.
-    pub(crate) fn run(&self, launcher: &mut Launcher<'_>, made: &mut Vec<Vec<u8>>) -> StartError {
+    pub(crate) fn run(&self, launcher: &Launcher<'_>, made: &mut Vec<Vec<u8>>) -> StartError {
         match self.prepare(made) {
             Ok(path) => {
                 let source = launcher.exec(&path, &self.arguments, &self.environment);

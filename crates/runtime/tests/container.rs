@@ -1,5 +1,7 @@
 //! Containers over a root file system of busybox, as root.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;

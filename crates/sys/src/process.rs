@@ -18,6 +18,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::signal::{BlockedSignals, reset_signals};
 use crate::stub::{REPORT_FD, Stub};
@@ -75,7 +76,8 @@ pub enum Cloned<E> {
 pub struct Launcher<'a> {
     stub: &'a Stub,
     report: BorrowedFd<'a>,
-    executing: bool,
+    /// Atomic, because the parent reads it when this process has become another program.
+    executing: AtomicBool,
 }
 
 impl Launcher<'_> {
@@ -85,7 +87,7 @@ impl Launcher<'_> {
     /// Returns only when that cannot even be tried. An error of the execution itself goes to the
     /// report; see [`read_report`].
     pub fn exec(
-        &mut self,
+        &self,
         path: &std::ffi::CStr,
         arguments: &[std::ffi::CString],
         environment: &[std::ffi::CString],
@@ -107,7 +109,7 @@ impl Launcher<'_> {
     }
 
     fn become_stub(
-        &mut self,
+        &self,
         argv: &[*const libc::c_char],
         envp: &[*const libc::c_char],
     ) -> io::Result<std::convert::Infallible> {
@@ -127,7 +129,7 @@ impl Launcher<'_> {
             )
         })?;
         reset_signals();
-        self.executing = true;
+        self.executing.store(true, Ordering::SeqCst);
         // SAFETY: both arrays end with a null pointer and point to strings that outlive the call.
         let result = unsafe {
             libc::syscall(
@@ -139,7 +141,7 @@ impl Launcher<'_> {
                 libc::AT_EMPTY_PATH,
             )
         };
-        self.executing = false;
+        self.executing.store(false, Ordering::SeqCst);
         check(result)?;
         Err(io::Error::from_raw_os_error(libc::ENOEXEC))
     }
@@ -177,7 +179,7 @@ pub fn clone_into<F, E>(
     body: F,
 ) -> io::Result<Cloned<E>>
 where
-    F: FnOnce(&mut Launcher<'_>) -> E,
+    F: FnOnce(&Launcher<'_>) -> E,
 {
     let stack = Stack::new()?;
     let mut entry = Entry {
@@ -185,7 +187,7 @@ where
         launcher: Launcher {
             stub,
             report,
-            executing: false,
+            executing: AtomicBool::new(false),
         },
         outcome: None,
     };
@@ -220,7 +222,7 @@ where
         wait(&child)?;
         return Ok(Cloned::Failed(error));
     }
-    if !entry.launcher.executing {
+    if !entry.launcher.executing.load(Ordering::SeqCst) {
         wait(&child)?;
         return Ok(Cloned::Died);
     }
@@ -361,12 +363,12 @@ impl Drop for Stack {
 /// The first function on the child's stack.
 extern "C" fn enter<F, E>(entry: *mut libc::c_void) -> !
 where
-    F: FnOnce(&mut Launcher<'_>) -> E,
+    F: FnOnce(&Launcher<'_>) -> E,
 {
     // SAFETY: `clone_into` passes its own entry, and stands still while this process uses it.
     let entry = unsafe { &mut *entry.cast::<Entry<'_, F, E>>() };
     if let Some(body) = entry.body.take() {
-        entry.outcome = Some(body(&mut entry.launcher));
+        entry.outcome = Some(body(&entry.launcher));
     }
     loop {
         // SAFETY: ends this process only; nothing of the shared memory is torn down.
