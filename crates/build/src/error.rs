@@ -1,5 +1,15 @@
 //! Why a build failed, and where in the Dockerfile.
 
+use dockerfile::ParseError;
+use layer::{ViewError, WriteError};
+use store::StoreError;
+
+use crate::context::ContextError;
+use crate::copy::CopyError;
+use crate::lower::LowerError;
+use crate::plan::PlanError;
+use crate::run::RunError;
+
 /// A build failed. `Display` is what docker prints after `failed to solve: `.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
@@ -22,14 +32,53 @@ pub struct Location {
     pub line: usize,
     /// The column, from 1.
     pub column: usize,
-    /// The lines around it, those at fault marked `>>>`, between docker's rulers.
+    /// docker's box: `file:line`, a ruler, the lines around it with those at fault marked
+    /// `>>>`, a ruler. It ends with a newline.
     pub excerpt: String,
 }
 
-/// What can go wrong in a build.
+/// What can go wrong in a build. `Display` is docker's words where docker has some.
 #[derive(Debug, thiserror::Error)]
 pub enum SolveError {
-    /// The user ended the build.
+    /// The Dockerfile does not parse.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// The Dockerfile parses and makes no sense.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// An instruction, or a base image, cannot be used.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// The build context cannot be read.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// `COPY`, `ADD` or `WORKDIR` failed.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// `RUN` failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Layers cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// A layer cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The user, or another step that failed, ended the build.
     #[error("context canceled")]
     Canceled,
+}
+
+impl SolveError {
+    /// Returns what docker shows at the step; the end of the build says a little more.
+    pub(crate) fn step_message(&self) -> String {
+        let text = self.to_string();
+        match text.strip_prefix("failed to compute cache key: ") {
+            Some(rest) => rest.to_owned(),
+            None => text,
+        }
+    }
 }

@@ -16,6 +16,9 @@ mod located;
 mod lower;
 mod options;
 mod plan;
+mod progress;
+mod run;
+mod solve;
 mod variables;
 mod vertex;
 
@@ -29,6 +32,7 @@ pub use located::Located;
 pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
 pub use options::{BuildContext, BuildOptions, CacheUse, Network};
 pub use plan::{CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, plan};
+pub use run::RunError;
 pub use vertex::{
     Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Operation, Origin,
     RunStep, Script, Vertex, Workdir,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Returns `%q` of a string.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {
         push_escaped(&mut out, character, '"');
@@ -13,18 +13,18 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// Returns `%q` of a slice of strings: `["a" "b"]`.
-pub(super) fn quote_all(texts: &[String]) -> String {
+pub(crate) fn quote_all(texts: &[String]) -> String {
     let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
     format!("[{}]", quoted.join(" "))
 }
 
 /// Returns `%v` of a slice of strings: `[a b]`.
-pub(super) fn list(texts: &[String]) -> String {
+pub(crate) fn list(texts: &[String]) -> String {
     format!("[{}]", texts.join(" "))
 }
 
 /// Returns `%q` of an integer, which Go takes for a character.
-pub(super) fn quote_integer(value: i64) -> String {
+pub(crate) fn quote_integer(value: i64) -> String {
     let character = u32::try_from(value).ok().and_then(char::from_u32);
     let mut out = String::from("'");
     push_escaped(
@@ -37,7 +37,7 @@ pub(super) fn quote_integer(value: i64) -> String {
 }
 
 /// Returns `%v` of a duration in nanoseconds: `1m30s`, `1.5s`, `100ms`, `0s`.
-pub(super) fn duration(nanoseconds: i64) -> String {
+pub(crate) fn duration(nanoseconds: i64) -> String {
     const SECOND: u64 = 1_000_000_000;
     let sign = if nanoseconds < 0 { "-" } else { "" };
     let total = nanoseconds.unsigned_abs();

@@ -2,7 +2,7 @@
 //! pure.
 
 mod error;
-mod gofmt;
+pub(crate) mod gofmt;
 mod instruction;
 mod metadata;
 mod run;
@@ -12,4 +12,4 @@ mod stage;
 pub use error::LowerError;
 pub use stage::{Graph, Images, Lowered, PlannedHistory, lower};
 
-pub(crate) use metadata::clean;
+

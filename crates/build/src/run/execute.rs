@@ -1,0 +1,194 @@
+//! One `RUN`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use layer::{CaptureOptions, LayerWriter, RootfsOptions, View};
+use oci::DiffId;
+use runtime::{Access, BindMount, Exit, Process, Security, Spec, Stdio};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::RunError;
+use super::output::{Followed, Output};
+use crate::lower::gofmt;
+use crate::progress::Step;
+use crate::solve::Environment;
+use crate::vertex::{RunStep, Script};
+use crate::{Network, SolveError};
+
+/// The host name of build steps, BuildKit's.
+const HOSTNAME: &str = "buildkitsandbox";
+const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// What the engine puts into every container: not a part of the layer unless it was there.
+const MADE_BY_ENGINE: [&str; 7] = [
+    "dev",
+    "proc",
+    "sys",
+    "etc",
+    "etc/hosts",
+    "etc/resolv.conf",
+    "etc/hostname",
+];
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const SIGKILL: i32 = 9;
+
+/// Runs a step on top of `parent` and writes what it changed to the layer.
+pub(crate) fn run(
+    environment: &Environment<'_>,
+    run_step: &RunStep,
+    parent: &[DiffId],
+    (step, writer): (&Step<'_>, &mut LayerWriter),
+) -> Result<(), SolveError> {
+    let store = environment.build.store;
+    let scratch = store.scratch()?;
+    let below = environment.view(parent)?;
+    let upper = scratch.path().join("rootfs");
+    fs::create_dir(&upper).map_err(RunError::Prepare)?;
+    let layers = environment.layer_dirs(parent);
+    let rootfs = layer::rootfs::mount(&RootfsOptions {
+        layers: &layers,
+        upper: Some(&upper),
+        volatile: true,
+        mounts: &store.layer_mounts_dir(),
+        form: environment.build.form,
+    })
+    .map_err(RunError::from)?;
+    let (stdout, stdout_of_process) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
+    let (stderr, stderr_of_process) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
+    let mut output = Output::new(stdout, stderr).map_err(RunError::Prepare)?;
+    let network = run_step.network.unwrap_or(environment.options.network);
+    let spec = Spec {
+        id: identity(),
+        rootfs,
+        rootfs_access: Access::ReadWrite,
+        process: process(environment, run_step)?,
+        hostname: HOSTNAME.to_owned(),
+        mounts: mounts(scratch.path(), run_step).map_err(RunError::Prepare)?,
+        network: match network {
+            Network::Host => runtime::Network::Host,
+            Network::None => runtime::Network::None,
+        },
+        security: Security::default(),
+        stdio: Stdio::Streams {
+            stdin: None,
+            stdout: stdout_of_process,
+            stderr: stderr_of_process,
+        },
+    };
+    let command = || gofmt::quote(&run_step.args.join(" "));
+    let mut running = runtime::start(spec).map_err(|source| RunError::Start {
+        command: command(),
+        source,
+    })?;
+    let is_canceled = || environment.is_canceled();
+    let followed = output
+        .follow(running.pidfd(), step, &is_canceled)
+        .map_err(RunError::Output)?;
+    if followed == Followed::Canceled {
+        running.signal(SIGKILL).map_err(RunError::from)?;
+        running.wait().map_err(RunError::from)?;
+        return Err(SolveError::Canceled);
+    }
+    let exit = running.wait().map_err(RunError::from)?;
+    output.finish(step).map_err(RunError::Output)?;
+    if exit != Exit::Code(0) {
+        let code = exit.exit_code();
+        let command = command();
+        return Err(RunError::ExitCode { command, code }.into());
+    }
+    drop(running);
+    capture(environment, &upper, &below, writer)
+}
+
+fn prepare(error: rustix::io::Errno) -> RunError {
+    RunError::Prepare(error.into())
+}
+
+fn capture(
+    environment: &Environment<'_>,
+    upper: &Path,
+    below: &View,
+    writer: &mut LayerWriter,
+) -> Result<(), SolveError> {
+    let mut exclude: Vec<Vec<u8>> = Vec::new();
+    for path in MADE_BY_ENGINE {
+        if below.lookup_no_follow(path.as_bytes())?.is_none() {
+            exclude.push(path.as_bytes().to_vec());
+        }
+    }
+    let options = CaptureOptions {
+        clamp_mtime: Some(environment.epoch()?),
+        exclude: &exclude,
+    };
+    let upper = upper.join("upper");
+    layer::capture(&upper, below, writer, &options).map_err(RunError::from)?;
+    Ok(())
+}
+
+/// Returns an identity that no other running container has.
+fn identity() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("build-{}-{number}", std::process::id())
+}
+
+fn process(environment: &Environment<'_>, step: &RunStep) -> Result<Process, SolveError> {
+    let mut env = step.env.clone();
+    let missing = |env: &[String], name: &str| {
+        let sets = |variable: &String| variable.split('=').next() == Some(name);
+        !env.iter().any(sets)
+    };
+    for proxy in &step.proxies {
+        let name = proxy.split('=').next().unwrap_or_default();
+        if missing(&env, name) {
+            env.push(proxy.clone());
+        }
+    }
+    if missing(&env, SOURCE_DATE_EPOCH) {
+        let seconds = environment.epoch()?.seconds;
+        env.push(format!("{SOURCE_DATE_EPOCH}={seconds}"));
+    }
+    Ok(Process {
+        args: step.args.clone(),
+        env,
+        cwd: step.cwd.clone(),
+        user: step.user.clone(),
+    })
+}
+
+/// Writes the files that the step sees for itself, and says where it sees them.
+fn mounts(directory: &Path, step: &RunStep) -> io::Result<Vec<BindMount>> {
+    let hosts = format!(
+        "127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    );
+    let resolv_conf = match fs::read(RESOLV_CONF) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let mut mounts = vec![
+        file(directory.join("hosts"), hosts.as_bytes(), "/etc/hosts")?,
+        file(directory.join("resolv.conf"), &resolv_conf, RESOLV_CONF)?,
+    ];
+    if let Some(script) = &step.script {
+        let target = format!("{}/{}", Script::DIRECTORY, script.name);
+        let mut mount = file(directory.join("script"), script.content.as_bytes(), &target)?;
+        fs::set_permissions(&mount.source, fs::Permissions::from_mode(0o755))?;
+        mount.access = Access::ReadOnly;
+        mounts.push(mount);
+    }
+    Ok(mounts)
+}
+
+fn file(source: PathBuf, content: &[u8], target: &str) -> io::Result<BindMount> {
+    fs::write(&source, content)?;
+    fs::set_permissions(&source, fs::Permissions::from_mode(0o644))?;
+    Ok(BindMount {
+        source,
+        target: target.to_owned(),
+        access: Access::ReadWrite,
+    })
+}

@@ -1,0 +1,103 @@
+//! What the steps of one build share.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use layer::{LayerDir, Timestamp, View};
+use oci::DiffId;
+
+use crate::context::{Context, Digests};
+use crate::progress::Progress;
+use crate::{BuildContext, BuildOptions, SolveError};
+
+/// 1980, the earliest time that zip archives can hold.
+const EARLIEST: Timestamp = Timestamp {
+    seconds: 315_532_800,
+    nanoseconds: 0,
+};
+
+/// What the steps of one build share.
+pub(crate) struct Environment<'a> {
+    pub(crate) build: &'a BuildContext<'a>,
+    pub(crate) options: &'a BuildOptions,
+    pub(crate) context: &'a Context,
+    pub(crate) digests: &'a Digests<'a>,
+    pub(crate) progress: &'a Progress<'a>,
+    /// When the base of the result was made: a last resort for the epoch.
+    pub(crate) base_created: Option<Timestamp>,
+    epoch: OnceLock<Timestamp>,
+    /// A step has failed: the others end.
+    failed: AtomicBool,
+}
+
+impl<'a> Environment<'a> {
+    /// Collects what steps share.
+    pub(crate) fn new(
+        build: &'a BuildContext<'a>,
+        options: &'a BuildOptions,
+        (context, digests): (&'a Context, &'a Digests<'a>),
+        progress: &'a Progress<'a>,
+    ) -> Self {
+        Self {
+            build,
+            options,
+            context,
+            digests,
+            progress,
+            base_created: None,
+            epoch: OnceLock::new(),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells whether the user, or a step that failed, has ended the build.
+    pub(crate) fn is_canceled(&self) -> bool {
+        self.build.cancel.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Ends the other steps.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the time that later ones become: the one that was given, else the newest in the
+    /// context and the Dockerfile, else that of the base image.
+    pub(crate) fn epoch(&self) -> Result<Timestamp, SolveError> {
+        if let Some(epoch) = self.epoch.get() {
+            return Ok(*epoch);
+        }
+        let epoch = match self.options.epoch {
+            Some(seconds) => Timestamp {
+                seconds,
+                nanoseconds: 0,
+            },
+            None => {
+                let newest = self.context.newest()?.max(self.dockerfile_time());
+                newest.or(self.base_created).unwrap_or(EARLIEST)
+            }
+        };
+        Ok(*self.epoch.get_or_init(|| epoch))
+    }
+
+    fn dockerfile_time(&self) -> Option<Timestamp> {
+        let path = self.options.dockerfile_path.as_ref()?;
+        let metadata = fs::metadata(path).ok()?;
+        Some(Timestamp {
+            seconds: metadata.mtime(),
+            nanoseconds: u32::try_from(metadata.mtime_nsec()).ok()?,
+        })
+    }
+
+    /// Returns the directories of layers.
+    pub(crate) fn layer_dirs(&self, layers: &[DiffId]) -> Vec<LayerDir> {
+        let dir = |layer| LayerDir::new(self.build.store.layer_dir(layer));
+        layers.iter().map(dir).collect()
+    }
+
+    /// Opens the merged contents of layers.
+    pub(crate) fn view(&self, layers: &[DiffId]) -> Result<View, SolveError> {
+        Ok(View::open(&self.layer_dirs(layers))?)
+    }
+}

@@ -1,0 +1,340 @@
+//! `COPY`, `ADD` and `WORKDIR` as steps: their inputs, and their layers.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use dockerfile::ignore::Patterns;
+use layer::{EntryKind, LayerWriter, Timestamp, View};
+use oci::{DiffId, Digest, Hasher};
+
+use super::Environment;
+use crate::SolveError;
+use crate::copy::{
+    Archive, Content, CopyError, Selection, Source, SourceFile, Target, TargetOptions, Unknown,
+    resolve_owner,
+};
+use crate::vertex::{Archives, Files, FilesFrom, Item, Link, Workdir};
+
+/// The mode of a file that was downloaded.
+const DOWNLOADED_MODE: u32 = 0o600;
+/// The mode of a file that is written in the Dockerfile.
+const INLINE_MODE: u32 = 0o644;
+/// The name of a download whose URL has none.
+const UNNAMED: &str = "__unnamed__";
+
+/// What a step copies.
+pub(super) struct Inputs {
+    /// The layers that `--from` names.
+    view: Option<View>,
+    items: Vec<Input>,
+    /// A line for each file: the ingredients of the key.
+    pub(super) lines: Vec<String>,
+}
+
+enum Input {
+    /// Paths, or a file that is here.
+    Local(Vec<Selection>),
+    /// A file that was downloaded.
+    Remote(Box<Selection>),
+    /// A file that is downloaded when it is needed: its digest is known.
+    Later { url: String, checksum: Digest },
+}
+
+impl Inputs {
+    /// Finds what a step copies and reads what the stat cache does not know. `source` are the
+    /// layers that `--from` names.
+    pub(super) fn find(
+        environment: &Environment<'_>,
+        files: &Files,
+        source: &[DiffId],
+    ) -> Result<Self, SolveError> {
+        let view = match files.from {
+            FilesFrom::Context => None,
+            FilesFrom::Origin(_) => Some(environment.view(source)?),
+        };
+        let mut inputs = Self {
+            view,
+            items: Vec::new(),
+            lines: Vec::new(),
+        };
+        let exclude = Patterns::new(&files.exclude).map_err(CopyError::from)?;
+        for item in &files.items {
+            let input = match item {
+                Item::Path(path) => {
+                    let source = inputs.source(environment);
+                    Input::Local(Selection::find(&source, path, &exclude)?)
+                }
+                Item::Inline { name, content } => {
+                    let file = inline(content, environment.epoch()?);
+                    Input::Local(vec![Selection::single(name.as_bytes(), file)])
+                }
+                Item::Url(url) => match files.checksum {
+                    Some(checksum) => Input::Later {
+                        url: url.clone(),
+                        checksum,
+                    },
+                    None => Input::Remote(Box::new(download(environment, url)?.0)),
+                },
+            };
+            let lines = inputs.describe(environment, &input)?;
+            inputs.lines.extend(lines);
+            inputs.items.push(input);
+        }
+        Ok(inputs)
+    }
+
+    fn source<'b>(&'b self, environment: &'b Environment<'_>) -> Source<'b> {
+        match &self.view {
+            Some(view) => Source::Layers(view),
+            None => Source::Context(environment.context, environment.digests),
+        }
+    }
+
+    fn describe(
+        &self,
+        environment: &Environment<'_>,
+        input: &Input,
+    ) -> Result<Vec<String>, SolveError> {
+        let source = self.source(environment);
+        let mut lines = Vec::new();
+        match input {
+            Input::Local(selections) => {
+                for selection in selections {
+                    lines.extend(selection.describe(&source)?);
+                }
+            }
+            Input::Remote(selection) => lines = selection.describe(&source)?,
+            Input::Later { url, checksum } => lines.push(format!("u {checksum} {url}")),
+        }
+        Ok(lines)
+    }
+
+    /// Writes the layer of a step on top of `parent`.
+    pub(super) fn write(
+        self,
+        environment: &Environment<'_>,
+        files: &Files,
+        parent: &[DiffId],
+        writer: &mut LayerWriter,
+    ) -> Result<(), SolveError> {
+        let below = match files.link {
+            Link::Parent => environment.view(parent)?,
+            Link::Apart => environment.view(&[])?,
+        };
+        let owner = files.owner.as_deref();
+        let owner = owner.map(|owner| resolve_owner(&below, owner, Unknown::Refuse));
+        let options = TargetOptions {
+            owner: owner.transpose()?,
+            mode: files.mode,
+            epoch: environment.epoch()?,
+        };
+        let mut target = Target::new(&below, options);
+        for input in &self.items {
+            match input {
+                Input::Local(selections) => {
+                    let unpack = files.archives != Archives::Keep;
+                    for selection in selections {
+                        place(environment, &mut target, selection, files, unpack)?;
+                    }
+                }
+                Input::Remote(selection) => {
+                    let unpack = files.archives == Archives::UnpackAll;
+                    place(environment, &mut target, selection, files, unpack)?;
+                }
+                Input::Later { url, checksum } => {
+                    let (selection, found) = download(environment, url)?;
+                    if found != *checksum {
+                        let expected = *checksum;
+                        return Err(CopyError::Checksum { found, expected }.into());
+                    }
+                    let unpack = files.archives == Archives::UnpackAll;
+                    place(environment, &mut target, &selection, files, unpack)?;
+                }
+            }
+        }
+        Ok(target.write(&self.source(environment), writer)?)
+    }
+}
+
+fn place(
+    environment: &Environment<'_>,
+    target: &mut Target<'_>,
+    selection: &Selection,
+    files: &Files,
+    unpack: bool,
+) -> Result<(), SolveError> {
+    let archive = match unpack {
+        true => open_archive(environment, selection)?,
+        false => None,
+    };
+    let scratch = environment.build.store.ingest_dir();
+    match archive {
+        Some(archive) => target.unpack(&archive, &files.destination.path, &scratch)?,
+        None => target.copy(selection, &files.destination)?,
+    }
+    Ok(())
+}
+
+fn open_archive(
+    environment: &Environment<'_>,
+    selection: &Selection,
+) -> Result<Option<Archive>, SolveError> {
+    let [(_, file)] = selection.files.as_slice() else {
+        return Ok(None);
+    };
+    let opened = match &file.content {
+        Content::Context(listed) => environment.context.open_file(listed)?,
+        Content::Spooled(file, 0) => file.try_clone().map_err(CopyError::Scratch)?,
+        Content::Spooled(..) | Content::None | Content::Layer(_) | Content::Inline(_) => {
+            return Ok(None);
+        }
+    };
+    let name = String::from_utf8_lossy(&selection.name);
+    let scratch = environment.build.store.ingest_dir();
+    Ok(Archive::open(opened, &name, &scratch)?)
+}
+
+/// Writes the layer of a `WORKDIR` on top of `parent`.
+pub(super) fn write_workdir(
+    environment: &Environment<'_>,
+    step: &Workdir,
+    parent: &[DiffId],
+    writer: &mut LayerWriter,
+) -> Result<(), SolveError> {
+    let below = environment.view(parent)?;
+    let owner = match step.user.as_str() {
+        "" => None,
+        user => Some(resolve_owner(&below, user, Unknown::Root)?),
+    };
+    let options = TargetOptions {
+        owner,
+        mode: None,
+        epoch: environment.epoch()?,
+    };
+    let mut target = Target::new(&below, options);
+    target.working_directory(&step.path)?;
+    let source = Source::Layers(&below);
+    Ok(target.write(&source, writer)?)
+}
+
+fn inline(content: &str, epoch: Timestamp) -> SourceFile {
+    let bytes: Arc<[u8]> = content.as_bytes().into();
+    SourceFile {
+        kind: EntryKind::File {
+            size: u64::try_from(bytes.len()).expect("invariant: a length fits in 64 bits"),
+        },
+        mode: INLINE_MODE,
+        uid: 0,
+        gid: 0,
+        mtime: epoch,
+        xattrs: std::collections::BTreeMap::new(),
+        group: None,
+        content: Content::Inline(bytes),
+    }
+}
+
+/// Downloads a file, and returns its digest.
+fn download(
+    environment: &Environment<'_>,
+    url: &str,
+) -> Result<(Selection, Digest), SolveError> {
+    let fault = |source| CopyError::Download {
+        url: url.to_owned(),
+        source,
+    };
+    let download = environment.build.base_images.download(url).map_err(fault)?;
+    let scratch = environment.build.store.ingest_dir();
+    let mut spool = tempfile::tempfile_in(scratch).map_err(CopyError::Scratch)?;
+    let mut content = download.content;
+    let (size, digest) = spool_into(&mut spool, &mut *content).map_err(|e| fault(e.into()))?;
+    let file = SourceFile {
+        kind: EntryKind::File { size },
+        mode: DOWNLOADED_MODE,
+        uid: 0,
+        gid: 0,
+        mtime: Timestamp {
+            seconds: download.last_modified.unwrap_or(0),
+            nanoseconds: 0,
+        },
+        xattrs: std::collections::BTreeMap::new(),
+        group: None,
+        content: Content::Spooled(Arc::new(spool), 0),
+    };
+    Ok((Selection::single(file_name(url).as_bytes(), file), digest))
+}
+
+fn spool_into(spool: &mut File, content: &mut dyn Read) -> io::Result<(u64, Digest)> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 128 << 10];
+    let mut size = 0;
+    loop {
+        let length = match content.read(&mut buffer) {
+            Ok(0) => return Ok((size, hasher.finish())),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hasher.update(&buffer[..length]);
+        spool.write_all(&buffer[..length])?;
+        size += u64::try_from(length).unwrap_or_default();
+    }
+}
+
+/// Returns the last component of a URL's path.
+fn file_name(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let name = rest
+        .split_once('/')
+        .and_then(|(_, path)| path.trim_end_matches('/').rsplit('/').next());
+    match name {
+        Some(name) if !name.is_empty() => decode(name),
+        _ => UNNAMED.to_owned(),
+    }
+}
+
+/// Decodes `%xx`.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let code = tail.get(..2).and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 16).ok()
+        });
+        match (first, code) {
+            (b'%', Some(code)) if code != b'/' && code != 0 => {
+                bytes.push(code);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    match String::from_utf8(bytes) {
+        Ok(name) if name != "." && name != ".." => name,
+        _ => UNNAMED.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn downloads_are_named_after_their_url() {
+        for (url, expected) in [
+            ("http://h/a/b.tar?x=1", "b.tar"),
+            ("https://h/a%20b", "a b"),
+            ("https://h/a%2fb", "a%2fb"),
+            ("http://h/", UNNAMED),
+            ("http://h", UNNAMED),
+            ("http://h/..", UNNAMED),
+        ] {
+            assert_eq!(file_name(url), expected, "{url}");
+        }
+    }
+}

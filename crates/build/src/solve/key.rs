@@ -1,0 +1,158 @@
+//! What the key of a step is made of.
+
+use oci::{ChainId, DiffId, Digest};
+use serde_json::{Value, json};
+
+use crate::Network;
+use crate::vertex::{Archives, DestinationForm, Files, Link, RunStep, Workdir};
+
+/// Changes with the meaning of any ingredient, and with what a step makes of them.
+const FORMAT: u32 = 1;
+
+/// The ingredients of a key, and the key.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Key {
+    pub(super) ingredients: Value,
+    pub(super) digest: Digest,
+}
+
+impl Key {
+    fn of(ingredients: Value) -> Self {
+        let bytes = serde_json::to_vec(&ingredients).expect("invariant: all keys are strings");
+        Self {
+            digest: Digest::of(&bytes),
+            ingredients,
+        }
+    }
+
+    /// The key of a `RUN` on top of `parent`.
+    pub(super) fn run(
+        step: &RunStep,
+        parent: &[DiffId],
+        network: Network,
+        epoch: Option<i64>,
+    ) -> Self {
+        let script = step.script.as_ref();
+        Self::of(json!({
+            "format": FORMAT,
+            "step": "run",
+            "parent": chain(parent),
+            "args": step.args,
+            "env": step.env,
+            "user": step.user,
+            "cwd": step.cwd,
+            "network": match network { Network::Host => "host", Network::None => "none" },
+            "script": script.map(|script| json!([script.name, script.content])),
+            "epoch": epoch,
+        }))
+    }
+
+    /// The key of a `WORKDIR` on top of `parent`.
+    pub(super) fn workdir(step: &Workdir, parent: &[DiffId], epoch: Option<i64>) -> Self {
+        Self::of(json!({
+            "format": FORMAT,
+            "step": "workdir",
+            "parent": chain(parent),
+            "path": step.path,
+            "user": step.user,
+            "epoch": epoch,
+        }))
+    }
+
+    /// The key of a `COPY` or `ADD` on top of `parent`, of files that `inputs` describe.
+    pub(super) fn files(
+        step: &Files,
+        parent: &[DiffId],
+        inputs: &[String],
+        epoch: Option<i64>,
+    ) -> Self {
+        Self::of(files(step, parent, "inputs", json!(inputs), epoch))
+    }
+
+    /// The key of a `COPY --from` of layers whose files have not been read: it names them by the
+    /// identity of their stack.
+    pub(super) fn files_of_layers(
+        step: &Files,
+        parent: &[DiffId],
+        source: &[DiffId],
+        epoch: Option<i64>,
+    ) -> Self {
+        let items = format!("{:?} {:?}", step.items, step.exclude);
+        let from = json!({ "layers": chain(source), "items": items });
+        Self::of(files(step, parent, "from", from, epoch))
+    }
+}
+
+fn files(step: &Files, parent: &[DiffId], name: &str, inputs: Value, epoch: Option<i64>) -> Value {
+    let mut ingredients = json!({
+        "format": FORMAT,
+        "step": "files",
+        "parent": match step.link { Link::Parent => chain(parent), Link::Apart => None },
+        "link": step.link == Link::Apart,
+        "destination": step.destination.path,
+        "directory": step.destination.form == DestinationForm::Directory,
+        "owner": step.owner,
+        "mode": step.mode.map(|mode| format!("{mode:04o}")),
+        "unpack": match step.archives {
+            Archives::Keep => "none",
+            Archives::UnpackLocal => "local",
+            Archives::UnpackAll => "all",
+        },
+        "epoch": epoch,
+    });
+    ingredients[name] = inputs;
+    ingredients
+}
+
+fn chain(layers: &[DiffId]) -> Option<String> {
+    ChainId::of(layers).map(|chain| chain.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> RunStep {
+        RunStep {
+            args: vec!["true".to_owned()],
+            env: vec!["A=1".to_owned()],
+            proxies: vec!["HTTP_PROXY=x".to_owned()],
+            user: String::new(),
+            cwd: "/".to_owned(),
+            network: None,
+            script: None,
+        }
+    }
+
+    fn layer(text: &str) -> Vec<DiffId> {
+        vec![DiffId(Digest::of(text.as_bytes()))]
+    }
+
+    #[test]
+    fn every_ingredient_changes_the_key_and_proxies_do_not() {
+        let key = |step: &RunStep| Key::run(step, &layer("a"), Network::Host, None).digest;
+        let base = key(&run());
+        let text = |text: &str| vec![text.to_owned()];
+        for other in [
+            RunStep { args: text("false"), ..run() },
+            RunStep { env: text("A=2"), ..run() },
+            RunStep { user: "1".to_owned(), ..run() },
+            RunStep { cwd: "/x".to_owned(), ..run() },
+        ] {
+            assert_ne!(key(&other), base, "{other:?}");
+        }
+        assert_eq!(key(&RunStep { proxies: Vec::new(), ..run() }), base);
+        let other = Key::run(&run(), &layer("b"), Network::Host, None).digest;
+        assert_ne!(other, base);
+        assert_ne!(Key::run(&run(), &layer("a"), Network::None, None).digest, base);
+        assert_ne!(Key::run(&run(), &layer("a"), Network::Host, Some(1)).digest, base);
+    }
+
+    #[test]
+    fn a_key_is_the_digest_of_its_ingredients() {
+        let key = Key::run(&run(), &[], Network::Host, None);
+        let bytes = serde_json::to_vec(&key.ingredients).expect("valid");
+        assert_eq!(Digest::of(&bytes), key.digest);
+        assert_eq!(key.ingredients["parent"], Value::Null);
+    }
+}

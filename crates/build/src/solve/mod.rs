@@ -1,0 +1,12 @@
+//! From vertices to layers: what the cache has, and what must be made.
+//!
+//! `docs/build-cache.md` says what the keys of the cache are made of.
+
+mod environment;
+mod files;
+mod key;
+mod schedule;
+mod step;
+
+pub(crate) use environment::Environment;
+pub(crate) use schedule::{Failure, Outcome, result_layers, solve};

@@ -1,0 +1,288 @@
+//! The order of steps: what is cached at once, what is missing in parallel.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use oci::DiffId;
+
+use super::Environment;
+use super::step::{self, Layer, Lookup, Missing, Stacks};
+use crate::lower::Graph;
+use crate::vertex::{FilesFrom, Operation, Origin, Vertex};
+use crate::{BuildError, SolveError};
+
+/// What solving gave.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    layers: BTreeMap<usize, Layer>,
+    /// Steps that were there.
+    pub(crate) cached: usize,
+    /// Steps that were made.
+    pub(crate) executed: usize,
+}
+
+impl Outcome {
+    /// Returns the layer of a vertex and the epoch when it was made.
+    pub(crate) fn layer(&self, vertex: usize) -> (DiffId, i64) {
+        let layer = &self.layers[&vertex];
+        (layer.diff_id, layer.created)
+    }
+}
+
+/// A step that failed.
+pub(crate) struct Failure {
+    pub(crate) vertex: usize,
+    pub(crate) error: SolveError,
+}
+
+/// Finds or makes the layer of every vertex that the result needs.
+///
+/// A first pass takes what is cached, without a thread. What is left runs on up to `jobs`
+/// threads, a vertex as soon as what it reads is there. The first failure ends the others.
+pub(crate) fn solve(
+    environment: &Environment<'_>,
+    graph: &Graph,
+    finish: &dyn Fn(Failure) -> BuildError,
+) -> Result<Outcome, BuildError> {
+    let needed = needed(graph);
+    let mut state = State::default();
+    for index in needed {
+        let vertex = &graph.vertices[index];
+        let Some(stacks) = stacks(&state.outcome, graph, vertex) else {
+            state.waiting.push(index);
+            continue;
+        };
+        match step::look_up(environment, vertex, stacks) {
+            Ok(Lookup::Hit(layer)) => {
+                environment.progress.start(&vertex.name).cached();
+                state.outcome.layers.insert(index, layer);
+                state.outcome.cached += 1;
+            }
+            Ok(Lookup::Miss(missing)) => state.ready.push_back((index, Some(missing))),
+            Err(error) => return Err(fail(environment, index, vertex, error, finish)),
+        }
+    }
+    if state.ready.is_empty() {
+        return Ok(state.outcome);
+    }
+    let jobs = environment.options.jobs.max(1);
+    let threads = jobs.min(state.ready.len() + state.waiting.len());
+    let pool = Pool {
+        environment,
+        graph,
+        state: Mutex::new(state),
+        changed: Condvar::new(),
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| pool.work());
+        }
+        pool.work();
+    });
+    let state = pool.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match state.failure {
+        Some(failure) => Err(finish(failure)),
+        None => Ok(state.outcome),
+    }
+}
+
+fn fail(
+    environment: &Environment<'_>,
+    index: usize,
+    vertex: &Vertex,
+    error: SolveError,
+    finish: &dyn Fn(Failure) -> BuildError,
+) -> BuildError {
+    let step = environment.progress.start(&vertex.name);
+    step.failed(error.step_message());
+    finish(Failure {
+        vertex: index,
+        error,
+    })
+}
+
+#[derive(Default)]
+struct State {
+    outcome: Outcome,
+    ready: VecDeque<(usize, Option<Box<Missing>>)>,
+    /// What reads layers that are not there yet.
+    waiting: Vec<usize>,
+    running: usize,
+    failure: Option<Failure>,
+}
+
+struct Pool<'a> {
+    environment: &'a Environment<'a>,
+    graph: &'a Graph,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Pool<'_> {
+    fn work(&self) {
+        while let Some((index, missing)) = self.take() {
+            let vertex = &self.graph.vertices[index];
+            let result = self.step(vertex, missing);
+            let mut state = self.lock();
+            state.running -= 1;
+            match result {
+                Ok((layer, is_cached)) => {
+                    state.outcome.layers.insert(index, layer);
+                    match is_cached {
+                        true => state.outcome.cached += 1,
+                        false => state.outcome.executed += 1,
+                    }
+                    self.release(&mut state);
+                }
+                Err(error) => {
+                    self.environment.fail();
+                    let is_first = state.failure.is_none();
+                    if is_first {
+                        state.failure = Some(Failure {
+                            vertex: index,
+                            error,
+                        });
+                    }
+                }
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for a vertex that can start; `None` when there will be none.
+    fn take(&self) -> Option<(usize, Option<Box<Missing>>)> {
+        let mut state = self.lock();
+        loop {
+            if state.failure.is_some() {
+                return None;
+            }
+            if let Some(next) = state.ready.pop_front() {
+                state.running += 1;
+                return Some(next);
+            }
+            if state.running == 0 {
+                return None;
+            }
+            let waited = self.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn step(
+        &self,
+        vertex: &Vertex,
+        missing: Option<Box<Missing>>,
+    ) -> Result<(Layer, bool), SolveError> {
+        let step = self.environment.progress.start(&vertex.name);
+        let result = self.find_or_make(vertex, missing, &step);
+        match &result {
+            Ok((_, true)) => step.cached(),
+            Ok((_, false)) => step.done(),
+            Err(error) => step.failed(error.step_message()),
+        }
+        result
+    }
+
+    fn find_or_make(
+        &self,
+        vertex: &Vertex,
+        missing: Option<Box<Missing>>,
+        step: &crate::progress::Step<'_>,
+    ) -> Result<(Layer, bool), SolveError> {
+        if self.environment.is_canceled() {
+            return Err(SolveError::Canceled);
+        }
+        let missing = match missing {
+            Some(missing) => missing,
+            None => {
+                let stacks = stacks(&self.lock().outcome, self.graph, vertex)
+                    .expect("invariant: a vertex is ready when what it reads is there");
+                match step::look_up(self.environment, vertex, stacks)? {
+                    Lookup::Hit(layer) => return Ok((layer, true)),
+                    Lookup::Miss(missing) => missing,
+                }
+            }
+        };
+        let layer = step::make(self.environment, vertex, *missing, step)?;
+        Ok((layer, false))
+    }
+
+    /// Moves vertices that can start now.
+    fn release(&self, state: &mut State) {
+        let waiting = std::mem::take(&mut state.waiting);
+        for index in waiting {
+            let vertex = &self.graph.vertices[index];
+            match stacks(&state.outcome, self.graph, vertex) {
+                Some(_) => state.ready.push_back((index, None)),
+                None => state.waiting.push(index),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the vertices that the result is made of, and what they read, parents first.
+fn needed(graph: &Graph) -> Vec<usize> {
+    let mut marked = vec![false; graph.vertices.len()];
+    let mut open = vec![&graph.result.origin];
+    while let Some(origin) = open.pop() {
+        let Origin::Vertex(index) = origin else {
+            continue;
+        };
+        if std::mem::replace(&mut marked[*index], true) {
+            continue;
+        }
+        let vertex = &graph.vertices[*index];
+        open.push(&vertex.origin);
+        open.extend(source(vertex));
+    }
+    (0..marked.len()).filter(|index| marked[*index]).collect()
+}
+
+fn source(vertex: &Vertex) -> Option<&Origin> {
+    match &vertex.operation {
+        Operation::Files(files) => match &files.from {
+            FilesFrom::Origin(origin) => Some(origin),
+            FilesFrom::Context => None,
+        },
+        Operation::Run(_) | Operation::Workdir(_) => None,
+    }
+}
+
+/// Returns the layers that a vertex builds on and reads, when they are all there.
+fn stacks(outcome: &Outcome, graph: &Graph, vertex: &Vertex) -> Option<Stacks> {
+    Some(Stacks {
+        parent: stack(outcome, graph, &vertex.origin)?,
+        source: match source(vertex) {
+            Some(origin) => stack(outcome, graph, origin)?,
+            None => Vec::new(),
+        },
+    })
+}
+
+/// Returns the layers of an origin, bottom first.
+fn stack(outcome: &Outcome, graph: &Graph, origin: &Origin) -> Option<Vec<DiffId>> {
+    let mut above = Vec::new();
+    let mut origin = origin;
+    let mut layers = loop {
+        match origin {
+            Origin::Layers(layers) => break layers.clone(),
+            Origin::Vertex(index) => {
+                above.push(outcome.layers.get(index)?.diff_id);
+                origin = &graph.vertices[*index].origin;
+            }
+        }
+    };
+    layers.extend(above.into_iter().rev());
+    Some(layers)
+}
+
+/// Returns the layers of the result, bottom first.
+pub(crate) fn result_layers(outcome: &Outcome, graph: &Graph) -> Vec<DiffId> {
+    stack(outcome, graph, &graph.result.origin)
+        .expect("invariant: solving gave every layer of the result")
+}

@@ -1,0 +1,201 @@
+//! One step: looked up in the cache, or made.
+
+use std::time::Instant;
+
+use layer::{Ingested, LayerWriter};
+use oci::{ChainId, DiffId};
+use serde_json::{Value, json};
+use store::{NewLayer, Scratch, StepRecord, Timestamp};
+
+use super::Environment;
+use super::files::{Inputs, write_workdir};
+use super::key::Key;
+use crate::progress::Step;
+use crate::vertex::{FilesFrom, Operation, Vertex};
+use crate::{CacheUse, SolveError, run};
+
+/// A record is touched when it has not been for this long: a write for each step of each build
+/// would cost more than the look-up.
+const TOUCH_NANOSECONDS: i64 = 3600 * 1_000_000_000;
+
+/// What a step gave.
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    pub(super) diff_id: DiffId,
+    /// The epoch when it was made.
+    pub(super) created: i64,
+}
+
+/// What a step builds on and reads.
+#[derive(Debug, Clone)]
+pub(super) struct Stacks {
+    /// The layers below.
+    pub(super) parent: Vec<DiffId>,
+    /// The layers that `--from` names.
+    pub(super) source: Vec<DiffId>,
+}
+
+/// A step that the cache lacks.
+pub(super) struct Missing {
+    stacks: Stacks,
+    key: Key,
+    /// A second key, which finds the step without reading its inputs.
+    shortcut: Option<Key>,
+    inputs: Option<Inputs>,
+}
+
+/// What the cache says.
+pub(super) enum Lookup {
+    Hit(Layer),
+    Miss(Box<Missing>),
+}
+
+/// Looks a step up.
+pub(super) fn look_up(
+    environment: &Environment<'_>,
+    vertex: &Vertex,
+    stacks: Stacks,
+) -> Result<Lookup, SolveError> {
+    let epoch = environment.options.epoch;
+    let parent = stacks.parent.as_slice();
+    let (key, shortcut, inputs) = match &vertex.operation {
+        Operation::Run(step) => {
+            let network = step.network.unwrap_or(environment.options.network);
+            (Key::run(step, parent, network, epoch), None, None)
+        }
+        Operation::Workdir(step) => (Key::workdir(step, parent, epoch), None, None),
+        Operation::Files(files) => {
+            let shortcut = match files.from {
+                FilesFrom::Context => None,
+                FilesFrom::Origin(_) => {
+                    Some(Key::files_of_layers(files, parent, &stacks.source, epoch))
+                }
+            };
+            if let Some(shortcut) = &shortcut
+                && let Some(layer) = recorded(environment, shortcut)?
+            {
+                return Ok(Lookup::Hit(layer));
+            }
+            let inputs = Inputs::find(environment, files, &stacks.source)?;
+            let key = Key::files(files, parent, &inputs.lines, epoch);
+            (key, shortcut, Some(inputs))
+        }
+    };
+    if let Some(layer) = recorded(environment, &key)? {
+        if let Some(shortcut) = &shortcut {
+            let record = record(vertex, &stacks, shortcut, &layer);
+            environment.build.store.put_step(&record)?;
+        }
+        return Ok(Lookup::Hit(layer));
+    }
+    Ok(Lookup::Miss(Box::new(Missing {
+        stacks,
+        key,
+        shortcut,
+        inputs,
+    })))
+}
+
+/// Returns the layer that the cache has under a key.
+fn recorded(environment: &Environment<'_>, key: &Key) -> Result<Option<Layer>, SolveError> {
+    if environment.options.cache == CacheUse::Ignore {
+        return Ok(None);
+    }
+    let store = environment.build.store;
+    let Some(record) = store.step(&key.digest)? else {
+        return Ok(None);
+    };
+    let Some(diff_id) = record.layer else {
+        return Ok(None);
+    };
+    if Timestamp::now().0.saturating_sub(record.last_used.0) > TOUCH_NANOSECONDS {
+        store.touch_step(&key.digest)?;
+    }
+    Ok(Some(Layer {
+        diff_id,
+        created: record.ingredients["epoch"].as_i64().unwrap_or_default(),
+    }))
+}
+
+fn record(vertex: &Vertex, stacks: &Stacks, key: &Key, layer: &Layer) -> StepRecord {
+    StepRecord {
+        key: key.digest,
+        instruction: vertex.instruction.clone(),
+        layer: Some(layer.diff_id),
+        parent_chain: ChainId::of(&stacks.parent),
+        ingredients: recorded_ingredients(key, layer),
+        seconds: 0.0,
+        created: Timestamp::now(),
+        last_used: Timestamp::now(),
+        content_size: 0,
+    }
+}
+
+/// Returns what is stored of a key: what it was made of, and beside it the epoch of the layer,
+/// which is no part of it.
+fn recorded_ingredients(key: &Key, layer: &Layer) -> Value {
+    json!({ "key": key.ingredients, "epoch": layer.created })
+}
+
+/// Makes the layer of a step, and records it.
+pub(super) fn make(
+    environment: &Environment<'_>,
+    vertex: &Vertex,
+    missing: Missing,
+    step: &Step<'_>,
+) -> Result<Layer, SolveError> {
+    let started = Instant::now();
+    let store = environment.build.store;
+    let epoch = environment.epoch()?;
+    let parent = missing.stacks.parent.as_slice();
+    let scratch = store.scratch()?;
+    let mut writer = LayerWriter::create(scratch.path())?;
+    match &vertex.operation {
+        Operation::Run(run_step) => {
+            run::run(environment, run_step, parent, (step, &mut writer))?;
+        }
+        Operation::Workdir(workdir) => write_workdir(environment, workdir, parent, &mut writer)?,
+        Operation::Files(files) => {
+            let inputs = match missing.inputs {
+                Some(inputs) => inputs,
+                None => Inputs::find(environment, files, &missing.stacks.source)?,
+            };
+            inputs.write(environment, files, parent, &mut writer)?;
+        }
+    }
+    let ingested = commit(environment, scratch, writer)?;
+    let layer = Layer {
+        diff_id: ingested.diff_id,
+        created: epoch.seconds,
+    };
+    let record = StepRecord {
+        seconds: started.elapsed().as_secs_f64(),
+        content_size: ingested.content_size,
+        ..record(vertex, &missing.stacks, &missing.key, &layer)
+    };
+    store.put_step(&record)?;
+    if let Some(shortcut) = &missing.shortcut {
+        store.put_step(&StepRecord {
+            key: shortcut.digest,
+            ingredients: recorded_ingredients(shortcut, &layer),
+            ..record
+        })?;
+    }
+    Ok(layer)
+}
+
+fn commit(
+    environment: &Environment<'_>,
+    scratch: Scratch,
+    writer: LayerWriter,
+) -> Result<Ingested, SolveError> {
+    let ingested = writer.finish()?;
+    let layer = NewLayer {
+        diff_id: ingested.diff_id,
+        tar_size: ingested.tar_size,
+        content_size: ingested.content_size,
+        entries: ingested.entries,
+    };
+    environment.build.store.commit_layer(scratch, &layer)?;
+    Ok(ingested)
+}
