@@ -52,9 +52,8 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     .map_err(|located| faults.located(located.map(SolveError::from)))?;
     let mut bases = Bases::default();
     bases.fetch(context, &plan, &progress, &faults)?;
-    let mut images = |reference: &Reference, platform: &Platform| {
-        bases.get(context, reference, platform)
-    };
+    let mut images =
+        |reference: &Reference, platform: &Platform| bases.get(context, reference, platform);
     let graph = lower(&plan, &options.build_args, &mut images)
         .map_err(|located| faults.located(located.map(SolveError::from)))?;
     let outcome = solve_graph(context, options, (&graph, &bases), &progress, &faults)?;
@@ -206,8 +205,7 @@ fn solve_graph(
     let directory = Context::open(root, patterns).map_err(|error| nowhere(error.into()))?;
     let cache = root.unwrap_or(std::path::Path::new(""));
     let digests = Digests::new(&directory, context.store.stat_cache_path(cache));
-    let mut environment =
-        Environment::new(context, options, (&directory, &digests), progress);
+    let mut environment = Environment::new(context, options, (&directory, &digests), progress);
     environment.base_created = bases.created();
     let reads_context = graph.vertices.iter().any(|vertex| {
         matches!(&vertex.operation, Operation::Files(files) if files.from == FilesFrom::Context)
@@ -368,7 +366,9 @@ impl Faults<'_> {
 /// Returns a size as docker writes it: `2B`, `1.05kB`.
 fn format_size(bytes: usize) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut thousandths = u128::try_from(bytes).unwrap_or(u128::MAX).saturating_mul(1000);
+    let mut thousandths = u128::try_from(bytes)
+        .unwrap_or(u128::MAX)
+        .saturating_mul(1000);
     let mut unit = 0;
     while thousandths >= 1_000_000 && unit + 1 < UNITS.len() {
         thousandths /= 1000;

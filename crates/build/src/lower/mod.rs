@@ -11,5 +11,3 @@ mod stage;
 
 pub use error::LowerError;
 pub use stage::{Graph, Images, Lowered, PlannedHistory, lower};
-
-

@@ -161,9 +161,8 @@ fn process(environment: &Environment<'_>, step: &RunStep) -> Result<Process, Sol
 
 /// Writes the files that the step sees for itself, and says where it sees them.
 fn mounts(directory: &Path, step: &RunStep) -> io::Result<Vec<BindMount>> {
-    let hosts = format!(
-        "127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-    );
+    let hosts =
+        format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     let resolv_conf = match fs::read(RESOLV_CONF) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -235,10 +235,7 @@ fn inline(content: &str, epoch: Timestamp) -> SourceFile {
 }
 
 /// Downloads a file, and returns its digest.
-fn download(
-    environment: &Environment<'_>,
-    url: &str,
-) -> Result<(Selection, Digest), SolveError> {
+fn download(environment: &Environment<'_>, url: &str) -> Result<(Selection, Digest), SolveError> {
     let fault = |source| CopyError::Download {
         url: url.to_owned(),
         source,

@@ -134,18 +134,42 @@ mod tests {
         let base = key(&run());
         let text = |text: &str| vec![text.to_owned()];
         for other in [
-            RunStep { args: text("false"), ..run() },
-            RunStep { env: text("A=2"), ..run() },
-            RunStep { user: "1".to_owned(), ..run() },
-            RunStep { cwd: "/x".to_owned(), ..run() },
+            RunStep {
+                args: text("false"),
+                ..run()
+            },
+            RunStep {
+                env: text("A=2"),
+                ..run()
+            },
+            RunStep {
+                user: "1".to_owned(),
+                ..run()
+            },
+            RunStep {
+                cwd: "/x".to_owned(),
+                ..run()
+            },
         ] {
             assert_ne!(key(&other), base, "{other:?}");
         }
-        assert_eq!(key(&RunStep { proxies: Vec::new(), ..run() }), base);
+        assert_eq!(
+            key(&RunStep {
+                proxies: Vec::new(),
+                ..run()
+            }),
+            base
+        );
         let other = Key::run(&run(), &layer("b"), Network::Host, None).digest;
         assert_ne!(other, base);
-        assert_ne!(Key::run(&run(), &layer("a"), Network::None, None).digest, base);
-        assert_ne!(Key::run(&run(), &layer("a"), Network::Host, Some(1)).digest, base);
+        assert_ne!(
+            Key::run(&run(), &layer("a"), Network::None, None).digest,
+            base
+        );
+        assert_ne!(
+            Key::run(&run(), &layer("a"), Network::Host, Some(1)).digest,
+            base
+        );
     }
 
     #[test]

@@ -80,7 +80,10 @@ pub(crate) fn solve(
         }
         pool.work();
     });
-    let state = pool.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let state = pool
+        .state
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     match state.failure {
         Some(failure) => Err(finish(failure)),
         None => Ok(state.outcome),
