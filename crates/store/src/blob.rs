@@ -1,45 +1,145 @@
 //! Blobs: content-addressed files under `blobs/sha256`.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
-use oci::{Descriptor, Digest, MediaType};
+use oci::{Descriptor, Digest, Hasher, MediaType};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::{Store, StoreError, Timestamp};
+use crate::error::at;
+use crate::scratch::unique_name;
+use crate::{Store, StoreError, Timestamp, db};
+
+const READ_BUFFER: usize = 1 << 20;
 
 /// Receives a blob whose name is known. Bytes that were written before the process died are kept
 /// and found again by the next writer of the same blob. While one process writes a blob, the
 /// others that want to wait for it in [`Store::blob_writer`].
+///
+/// ```text
+/// blob_writer(descriptor) -> offset() bytes are there -> write… -> commit()
+///                                                          \-> drop: kept for the next writer
+/// ```
 #[derive(Debug)]
-pub struct BlobWriter {}
+pub struct BlobWriter<'a> {
+    store: &'a Store,
+    descriptor: Descriptor,
+    path: PathBuf,
+    state: WriterState,
+}
 
-impl BlobWriter {
+#[derive(Debug)]
+enum WriterState {
+    /// The blob is in the store.
+    Complete,
+    /// The file is locked by this writer.
+    Partial {
+        file: File,
+        hasher: Hasher,
+        written: u64,
+    },
+}
+
+impl BlobWriter<'_> {
     /// Returns how many bytes are there already; the next write continues here. It is the blob's
-    /// size when another process has completed it meanwhile.
+    /// size when the store has the blob, perhaps because another process has completed it.
     pub fn offset(&self) -> u64 {
-        unimplemented!()
+        match &self.state {
+            WriterState::Complete => self.descriptor.size,
+            WriterState::Partial { written, .. } => *written,
+        }
     }
 
     /// Returns a reader of the bytes that are there, from the start.
-    pub fn reader(&self) -> Result<Box<dyn io::Read + Send>, StoreError> {
-        unimplemented!()
+    pub fn reader(&self) -> Result<Box<dyn Read + Send>, StoreError> {
+        if matches!(self.state, WriterState::Complete) {
+            let digest = self.descriptor.digest;
+            let file = self.store.open_blob(&digest)?;
+            return Ok(Box::new(file.ok_or(StoreError::BlobNotFound(digest))?));
+        }
+        let file = File::open(&self.path).map_err(at("open", &self.path))?;
+        Ok(Box::new(file.take(self.offset())))
     }
 
     /// Checks size and digest, gives the blob its name and records it. On a mismatch the bytes
     /// are discarded.
     pub fn commit(self) -> Result<(), StoreError> {
-        unimplemented!()
+        let WriterState::Partial {
+            file,
+            hasher,
+            written,
+        } = self.state
+        else {
+            return Ok(());
+        };
+        let Descriptor { digest, size, .. } = self.descriptor;
+        let found = hasher.finish();
+        let mismatch = if written != size {
+            Some(StoreError::SizeMismatch {
+                digest,
+                expected: size,
+                found: written,
+            })
+        } else {
+            (found != digest).then_some(StoreError::DigestMismatch {
+                expected: digest,
+                found,
+            })
+        };
+        if let Some(error) = mismatch {
+            fs::remove_file(&self.path).map_err(at("remove", &self.path))?;
+            return Err(error);
+        }
+        self.store
+            .name_blob(&self.path, &self.descriptor.media_type, &digest, size)?;
+        drop(file);
+        Ok(())
     }
 
     /// Throws away the bytes received so far.
     pub fn discard(self) -> Result<(), StoreError> {
-        unimplemented!()
+        match self.state {
+            WriterState::Complete => Ok(()),
+            WriterState::Partial { .. } => {
+                fs::remove_file(&self.path).map_err(at("remove", &self.path))
+            }
+        }
     }
 }
 
-impl Write for BlobWriter {
-    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        unimplemented!()
+impl Write for BlobWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let too_long = |size: u64, extra: usize| {
+            let extra = u64::try_from(extra).unwrap_or(u64::MAX);
+            io::Error::new(
+                ErrorKind::InvalidData,
+                StoreError::SizeMismatch {
+                    digest: self.descriptor.digest,
+                    expected: self.descriptor.size,
+                    found: size.saturating_add(extra),
+                },
+            )
+        };
+        match &mut self.state {
+            WriterState::Complete if bytes.is_empty() => Ok(0),
+            WriterState::Complete => Err(too_long(self.descriptor.size, bytes.len())),
+            WriterState::Partial {
+                file,
+                hasher,
+                written,
+            } => {
+                let room = self.descriptor.size.saturating_sub(*written);
+                if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > room {
+                    return Err(too_long(*written, bytes.len()));
+                }
+                let count = file.write(bytes)?;
+                hasher.update(&bytes[..count]);
+                *written += u64::try_from(count).unwrap_or(u64::MAX);
+                Ok(count)
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -50,18 +150,24 @@ impl Write for BlobWriter {
 /// Receives a blob whose name is not known yet: an upload, a layer being compressed. Dropped
 /// without commit, it leaves nothing.
 #[derive(Debug)]
-pub struct NewBlob {}
+pub struct NewBlob<'a> {
+    store: &'a Store,
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+    size: u64,
+}
 
-impl NewBlob {
+impl NewBlob<'_> {
     /// Returns how many bytes were written.
     pub fn size(&self) -> u64 {
-        unimplemented!()
+        self.size
     }
 
     /// Gives the blob its name and records it.
     pub fn commit(self, media_type: &MediaType) -> Result<Descriptor, StoreError> {
-        let _ = media_type;
-        unimplemented!()
+        let digest = self.hasher.clone().finish();
+        self.finish(media_type, digest)
     }
 
     /// Commits as [`NewBlob::commit`] does if the content has digest `expected`.
@@ -70,14 +176,36 @@ impl NewBlob {
         media_type: &MediaType,
         expected: &Digest,
     ) -> Result<Descriptor, StoreError> {
-        let _ = (media_type, expected);
-        unimplemented!()
+        let found = self.hasher.clone().finish();
+        if found != *expected {
+            return Err(StoreError::DigestMismatch {
+                expected: *expected,
+                found,
+            });
+        }
+        self.finish(media_type, found)
+    }
+
+    fn finish(self, media_type: &MediaType, digest: Digest) -> Result<Descriptor, StoreError> {
+        self.store
+            .name_blob(&self.path, media_type, &digest, self.size)?;
+        Ok(Descriptor::new(&media_type.0, digest, self.size))
     }
 }
 
-impl Write for NewBlob {
-    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        unimplemented!()
+impl Drop for NewBlob<'_> {
+    fn drop(&mut self) {
+        // After a commit nothing has the name; otherwise a failure leaves the file to a sweep.
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+impl Write for NewBlob<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -87,38 +215,114 @@ impl Write for NewBlob {
 
 impl Store {
     /// Starts or resumes receiving a blob. Waits while another process receives it.
-    pub fn blob_writer(&self, descriptor: &Descriptor) -> Result<BlobWriter, StoreError> {
-        let _ = descriptor;
-        unimplemented!()
+    pub fn blob_writer(&self, descriptor: &Descriptor) -> Result<BlobWriter<'_>, StoreError> {
+        self.check_writable()?;
+        let path = self
+            .ingest_dir()
+            .join(format!("{}.blob", descriptor.digest.hex()));
+        let state = loop {
+            let file = open_ingest(&path, Existing::Continue)?;
+            file.lock().map_err(at("lock", &path))?;
+            if self.stored_blob(&descriptor.digest)?.is_some() {
+                break WriterState::Complete;
+            }
+            // The one before may have given the file its name, or discarded it.
+            if is_at(&file, &path)? {
+                break resume(file, &path, descriptor.size)?;
+            }
+        };
+        Ok(BlobWriter {
+            store: self,
+            descriptor: descriptor.clone(),
+            path,
+            state,
+        })
     }
 
     /// Starts receiving a blob whose digest is not known.
-    pub fn new_blob(&self) -> Result<NewBlob, StoreError> {
-        unimplemented!()
+    pub fn new_blob(&self) -> Result<NewBlob<'_>, StoreError> {
+        self.check_writable()?;
+        // No sweep may see the file before it is locked.
+        let _lock = self.lock_shared()?;
+        let path = self.ingest_dir().join(format!("{}.new", unique_name()));
+        let file = open_ingest(&path, Existing::Refuse)?;
+        file.lock().map_err(at("lock", &path))?;
+        Ok(NewBlob {
+            store: self,
+            path,
+            file,
+            hasher: Hasher::new(),
+            size: 0,
+        })
     }
 
     /// Stores a small blob.
     pub fn put_blob(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Descriptor, StoreError> {
-        let _ = (media_type, bytes);
-        unimplemented!()
+        let descriptor = Descriptor::of(&media_type.0, bytes);
+        if self.stored_blob(&descriptor.digest)?.is_some() {
+            return Ok(descriptor);
+        }
+        let mut blob = self.new_blob()?;
+        let written = blob.write_all(bytes);
+        written.map_err(at("write", &blob.path))?;
+        blob.commit(media_type)
     }
 
     /// Opens a blob; the tar of a layer is a blob too, under its DiffId.
     pub fn open_blob(&self, digest: &Digest) -> Result<Option<File>, StoreError> {
-        let _ = digest;
-        unimplemented!()
+        let paths = [
+            (self.stored_blob(digest)?.is_some(), self.blob_path(digest)),
+            (true, self.layer_dir(&oci::DiffId(*digest)).join("tar")),
+        ];
+        for (wanted, path) in paths {
+            let is_layer = path.ends_with("tar");
+            if !wanted || (is_layer && !self.has_layer(&oci::DiffId(*digest))?) {
+                continue;
+            }
+            match File::open(&path) {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(at("open", &path)(error)),
+            }
+        }
+        Ok(None)
     }
 
     /// Reads a blob of at most `limit` bytes and verifies it.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
-        let _ = (digest, limit);
-        unimplemented!()
+        let path = self.blob_path(digest);
+        let file = self
+            .open_blob(digest)?
+            .ok_or(StoreError::BlobNotFound(*digest))?;
+        let size = file.metadata().map_err(at("stat", &path))?.len();
+        if size > limit {
+            return Err(StoreError::BlobTooLarge {
+                digest: *digest,
+                size,
+                limit,
+            });
+        }
+        let mut bytes = Vec::new();
+        file.take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(at("read", &path))?;
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            return Err(StoreError::DigestMismatch {
+                expected: *digest,
+                found,
+            });
+        }
+        Ok(bytes)
     }
 
     /// Returns media type and size of a blob; `None` when it is not in the store.
     pub fn blob(&self, digest: &Digest) -> Result<Option<Descriptor>, StoreError> {
-        let _ = digest;
-        unimplemented!()
+        if let Some(descriptor) = self.stored_blob(digest)? {
+            return Ok(Some(descriptor));
+        }
+        let layer = self.layer(&oci::DiffId(*digest))?;
+        Ok(layer.map(|layer| Descriptor::new(MediaType::OCI_LAYER, *digest, layer.tar_size)))
     }
 
     /// Tells whether a blob is in the store.
@@ -129,19 +333,153 @@ impl Store {
     /// Keeps a blob or layer that no image needs yet from being swept before `until`: for parts
     /// of an image that arrive in separate requests.
     pub fn lease(&self, digest: &Digest, until: Timestamp) -> Result<(), StoreError> {
-        let _ = (digest, until);
-        unimplemented!()
+        self.write(|tx| {
+            let key = digest.as_bytes();
+            tx.execute(
+                "UPDATE blobs SET leased_until = max(leased_until, ?2) WHERE digest = ?1",
+                params![key, until.0],
+            )?;
+            tx.execute(
+                "UPDATE layers SET leased_until = max(leased_until, ?2) WHERE diff_id = ?1",
+                params![key, until.0],
+            )?;
+            Ok(())
+        })
     }
 
     /// Records that a repository (`docker.io/library/debian`) of a registry has a blob.
     pub fn record_origin(&self, digest: &Digest, repository: &str) -> Result<(), StoreError> {
-        let _ = (digest, repository);
-        unimplemented!()
+        self.write(|tx| {
+            tx.execute(
+                "INSERT OR REPLACE INTO origins (digest, repository, seen) VALUES (?1, ?2, ?3)",
+                params![digest.as_bytes(), repository, Timestamp::now().0],
+            )?;
+            Ok(())
+        })
     }
 
     /// Returns the repositories that are known to have a blob, last seen first.
     pub fn origins(&self, digest: &Digest) -> Result<Vec<String>, StoreError> {
-        let _ = digest;
-        unimplemented!()
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT repository FROM origins WHERE digest = ?1 ORDER BY seen DESC, repository",
+            )?;
+            let rows = query.query_map([digest.as_bytes()], |row| row.get(0))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
+
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root().join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Returns what is recorded of a blob that has a file of its own.
+    fn stored_blob(&self, digest: &Digest) -> Result<Option<Descriptor>, StoreError> {
+        let found = self.read(|connection| find(connection, digest, self.boot_id()))?;
+        // A file that someone deleted by hand is fetched again rather than missed later.
+        Ok(found.filter(|_| self.blob_path(digest).exists()))
+    }
+
+    /// Renames a complete file to its digest and records it. Both under the database's write
+    /// lock, so that a file with a valid row is never replaced.
+    fn name_blob(
+        &self,
+        partial: &Path,
+        media_type: &MediaType,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        let path = self.blob_path(digest);
+        self.write(|tx| {
+            if find(tx, digest, self.boot_id())?.is_some() && path.exists() {
+                fs::remove_file(partial).map_err(at("remove", partial))?;
+                return Ok(());
+            }
+            fs::rename(partial, &path).map_err(at("rename", partial))?;
+            tx.execute(
+                "INSERT OR REPLACE INTO blobs (digest, media_type, size, boot, created)
+                    VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    digest.as_bytes(),
+                    media_type.0,
+                    db::from_u64(size),
+                    self.boot_id(),
+                    Timestamp::now().0
+                ],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+fn find(
+    connection: &Connection,
+    digest: &Digest,
+    boot_id: &str,
+) -> Result<Option<Descriptor>, StoreError> {
+    let mut query = connection.prepare_cached(
+        "SELECT media_type, size FROM blobs WHERE digest = ?1 AND (synced = 1 OR boot = ?2)",
+    )?;
+    let found = query.query_row(params![digest.as_bytes(), boot_id], |row| {
+        Ok(Descriptor::new(
+            &row.get::<_, String>(0)?,
+            *digest,
+            db::to_u64(row, 1)?,
+        ))
+    });
+    Ok(found.optional()?)
+}
+
+/// Whether a file that exists is continued.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Continue,
+    Refuse,
+}
+
+fn open_ingest(path: &Path, existing: Existing) -> Result<File, StoreError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(existing == Existing::Continue)
+        .create_new(existing == Existing::Refuse)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(at("create", path))
+}
+
+/// Tells whether `path` still names `file`.
+fn is_at(file: &File, path: &Path) -> Result<bool, StoreError> {
+    let mine = file.metadata().map_err(at("stat", path))?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((mine.dev(), mine.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at("stat", path)(error)),
+    }
+}
+
+/// Hashes what an earlier writer left. A file that is too long cannot become the blob.
+fn resume(mut file: File, path: &Path, size: u64) -> Result<WriterState, StoreError> {
+    if file.metadata().map_err(at("stat", path))?.len() > size {
+        file.set_len(0).map_err(at("truncate", path))?;
+    }
+    file.seek(SeekFrom::Start(0)).map_err(at("read", path))?;
+    let mut hasher = Hasher::new();
+    let mut written = 0;
+    let mut buffer = Vec::new();
+    loop {
+        buffer.resize(READ_BUFFER, 0);
+        let count = file.read(&mut buffer).map_err(at("read", path))?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        written += u64::try_from(count).unwrap_or(u64::MAX);
+    }
+    Ok(WriterState::Partial {
+        file,
+        hasher,
+        written,
+    })
 }

@@ -1,10 +1,13 @@
 //! Records of containers. A record keeps the image and its layers from being swept.
 
+use std::fs;
 use std::path::PathBuf;
 
 use oci::{DiffId, ImageId};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
+use crate::store::make_directory;
 use crate::{Store, StoreError, Timestamp};
 
 /// A container.
@@ -71,6 +74,9 @@ pub enum ContainerError {
         /// The id of the container that has it.
         id: String,
     },
+    /// The id is not 64 hex digits.
+    #[error("invalid container id `{0}`: expected 64 hex digits")]
+    InvalidId(String),
     /// There is no such container.
     #[error("No such container: {0}")]
     NotFound(String),
@@ -90,8 +96,36 @@ pub enum ContainerError {
 impl Store {
     /// Records a new container and makes its directory.
     pub fn put_container(&self, container: &ContainerRecord) -> Result<(), ContainerError> {
-        let _ = container;
-        unimplemented!()
+        let id = &container.id;
+        if id.len() != 64 || !id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(ContainerError::InvalidId(id.clone()));
+        }
+        self.check_writable()?;
+        // Before the record: a sweep that runs now may take an empty directory, no more. After
+        // the record it may not.
+        let _lock = self.lock_shared()?;
+        make_directory(&self.container_dir(id))?;
+        self.write(|tx| {
+            let taken = id_of_name(tx, &container.name)?;
+            if let Some(id) = taken {
+                let name = container.name.clone();
+                return Err(ContainerError::NameInUse { name, id });
+            }
+            let (image, created) = (container.image.digest(), container.created.0);
+            tx.execute(
+                "INSERT INTO containers (id, name, image, created, record)
+                    VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    id,
+                    container.name,
+                    image.as_bytes(),
+                    created,
+                    encode(container)
+                ],
+            )
+            .map_err(StoreError::from)?;
+            Ok(())
+        })
     }
 
     /// Changes the state of a container.
@@ -100,26 +134,58 @@ impl Store {
         id: &str,
         state: &ContainerState,
     ) -> Result<(), ContainerError> {
-        let _ = (id, state);
-        unimplemented!()
+        self.write(|tx| {
+            let found = read_one(tx, "id", id)?;
+            let mut container = found.ok_or_else(|| ContainerError::NotFound(id.to_owned()))?;
+            container.state = state.clone();
+            tx.execute(
+                "UPDATE containers SET record = ?2 WHERE id = ?1",
+                params![id, encode(&container)],
+            )
+            .map_err(StoreError::from)?;
+            Ok(())
+        })
     }
 
     /// Finds a container by id, name, or a unique start of its id.
     pub fn container(&self, text: &str) -> Result<ContainerRecord, ContainerError> {
-        let _ = text;
-        unimplemented!()
+        let name = text.strip_prefix('/').unwrap_or(text);
+        let found = self.read(|connection| {
+            if let Some(container) = read_one(connection, "id", text)? {
+                return Ok(vec![container]);
+            }
+            if let Some(container) = read_one(connection, "name", name)? {
+                return Ok(vec![container]);
+            }
+            read_prefix(connection, text)
+        })?;
+        match <[ContainerRecord; 1]>::try_from(found) {
+            Ok([container]) => Ok(container),
+            Err(found) if found.is_empty() => Err(ContainerError::NotFound(text.to_owned())),
+            Err(found) => Err(ContainerError::Ambiguous {
+                prefix: text.to_owned(),
+                count: found.len(),
+            }),
+        }
     }
 
     /// Returns all containers, newest first.
     pub fn containers(&self) -> Result<Vec<ContainerRecord>, StoreError> {
-        unimplemented!()
+        self.read(all)
     }
 
     /// Removes the record of a container and moves its directory to the trash. Nothing may be
     /// mounted in it.
     pub fn remove_container(&self, id: &str) -> Result<(), ContainerError> {
-        let _ = id;
-        unimplemented!()
+        let removed = self.write(|tx| {
+            let removed = tx.execute("DELETE FROM containers WHERE id = ?1", [id]);
+            removed.map_err(StoreError::from)
+        })?;
+        if removed == 0 {
+            return Err(ContainerError::NotFound(id.to_owned()));
+        }
+        // Only ids that were checked are recorded, so this is a directory of ours.
+        Ok(self.discard(&self.container_dir(id))?)
     }
 
     /// Returns the directory of a container.
@@ -129,7 +195,79 @@ impl Store {
 
     /// Tells whether the process of a running container is still there.
     pub fn is_running(&self, container: &ContainerRecord) -> bool {
-        let _ = container;
-        unimplemented!()
+        match &container.state {
+            ContainerState::Running {
+                pid,
+                boot_id,
+                start_ticks,
+                ..
+            } => boot_id == self.boot_id() && start_ticks_of(*pid) == Some(*start_ticks),
+            ContainerState::Created | ContainerState::Exited { .. } => false,
+        }
     }
+}
+
+/// Reads field 22 of `/proc/<pid>/stat`; `None` when the process is gone or a zombie.
+fn start_ticks_of(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field, the program's name in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// Returns all containers, newest first.
+pub(crate) fn all(connection: &Connection) -> Result<Vec<ContainerRecord>, StoreError> {
+    let mut query =
+        connection.prepare_cached("SELECT record FROM containers ORDER BY created DESC, id")?;
+    let mut rows = query.query([])?;
+    let mut containers = Vec::new();
+    while let Some(row) = rows.next()? {
+        containers.push(decode(&row.get::<_, String>(0)?)?);
+    }
+    Ok(containers)
+}
+
+fn id_of_name(connection: &Connection, name: &str) -> Result<Option<String>, StoreError> {
+    let mut query = connection.prepare_cached("SELECT id FROM containers WHERE name = ?1")?;
+    Ok(query.query_row([name], |row| row.get(0)).optional()?)
+}
+
+fn read_one(
+    connection: &Connection,
+    column: &'static str,
+    value: &str,
+) -> Result<Option<ContainerRecord>, StoreError> {
+    let query = format!("SELECT record FROM containers WHERE {column} = ?1");
+    let mut query = connection.prepare_cached(&query)?;
+    let record: Option<String> = query.query_row([value], |row| row.get(0)).optional()?;
+    record.map(|record| decode(&record)).transpose()
+}
+
+fn read_prefix(connection: &Connection, prefix: &str) -> Result<Vec<ContainerRecord>, StoreError> {
+    if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Vec::new());
+    }
+    let query = "SELECT record FROM containers WHERE id BETWEEN ?1 AND ?1 || 'g'";
+    let mut query = connection.prepare_cached(query)?;
+    let mut rows = query.query([prefix])?;
+    let mut containers = Vec::new();
+    while let Some(row) = rows.next()? {
+        containers.push(decode(&row.get::<_, String>(0)?)?);
+    }
+    Ok(containers)
+}
+
+fn encode(container: &ContainerRecord) -> String {
+    serde_json::to_string(container).expect("invariant: a container record has string keys")
+}
+
+pub(crate) fn decode(record: &str) -> Result<ContainerRecord, StoreError> {
+    serde_json::from_str(record).map_err(|source| StoreError::MalformedRecord {
+        table: "containers",
+        source,
+    })
 }

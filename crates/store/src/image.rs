@@ -1,10 +1,14 @@
 //! Images: a configuration, its layers, and the manifest it came with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use oci::{Descriptor, DiffId, ImageConfig, ImageId, MediaType, Platform, Reference};
+use oci::{
+    Descriptor, DiffId, Digest, ImageConfig, ImageId, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, Manifest,
+    ManifestOrIndex, MediaType, Platform, Reference,
+};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::{Store, StoreError, Timestamp};
+use crate::{Store, StoreError, Timestamp, db, layer};
 
 /// An image to record.
 #[derive(Debug, Clone, Copy)]
@@ -26,10 +30,12 @@ pub struct ImageRecord {
     pub tags: Vec<Reference>,
     /// Names with the digest under which a registry has it, sorted.
     pub repo_digests: Vec<Reference>,
-    /// The manifest it came with.
+    /// The manifest it came with, or was pushed with.
     pub manifest: Option<Descriptor>,
-    /// When it was made, as its configuration says.
+    /// When it was made, as its configuration says. Reproducible builds say something old.
     pub created: Option<String>,
+    /// When this store recorded it first.
+    pub added: Timestamp,
     /// When a name was last given to it.
     pub last_tagged: Option<Timestamp>,
     /// The sum of the sizes of the files of its layers: docker's SIZE.
@@ -42,6 +48,8 @@ pub struct ImageRecord {
     pub layers: Vec<DiffId>,
     /// The image it was committed from.
     pub parent: Option<ImageId>,
+    /// Whether it was received with a manifest; otherwise it was made or loaded here.
+    pub received: bool,
 }
 
 impl ImageRecord {
@@ -49,25 +57,72 @@ impl ImageRecord {
     pub fn is_dangling(&self) -> bool {
         self.tags.is_empty()
     }
+
+    /// Returns how old the image counts as: since its configuration was made when it was
+    /// received, since it was recorded when it was made here.
+    pub fn created_at(&self) -> Timestamp {
+        let made = self.created.as_deref().and_then(Timestamp::parse);
+        match made {
+            Some(made) if self.received => made,
+            _ => self.added,
+        }
+    }
 }
+
+const COLUMNS: &str = "id, manifest, manifest_type, manifest_size, created, added, last_tagged,
+    size, labels, platform, layers, parent, manifest_received";
 
 impl Store {
     /// Records an image. Every layer must be in the store. Recording an image again is no error;
     /// a manifest replaces the one before.
     pub fn put_image(&self, image: &NewImage<'_>) -> Result<ImageId, StoreError> {
-        let _ = image;
-        unimplemented!()
+        let config = ImageConfig::parse(image.config)?;
+        let id = Digest::of(image.config);
+        if let Some((media_type, bytes)) = image.manifest {
+            check_manifest(media_type, bytes, &id)?;
+        }
+        let config_type = match image.manifest {
+            Some((media_type, _)) if media_type.0 == MediaType::DOCKER_MANIFEST => {
+                MediaType::DOCKER_CONFIG
+            }
+            _ => MediaType::OCI_CONFIG,
+        };
+        self.put_blob(&config_type.into(), image.config)?;
+        let manifest = match image.manifest {
+            Some((media_type, bytes)) => Some(self.put_blob(media_type, bytes)?),
+            None => None,
+        };
+        let id = ImageId(id);
+        self.write(|tx| {
+            self.insert_image(tx, &id, &config, image.parent.as_ref())?;
+            if let Some(manifest) = &manifest {
+                set_manifest(tx, &id, manifest, Provenance::Received)?;
+            }
+            release_leases(tx, &id)?;
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(id)
     }
 
     /// Returns all images, newest first.
     pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
-        unimplemented!()
+        self.read(|connection| {
+            let mut names = Names::read(connection)?;
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM images ORDER BY created_ns DESC, added DESC, id"
+            ))?;
+            let mut rows = query.query([])?;
+            let mut images = Vec::new();
+            while let Some(row) = rows.next()? {
+                images.push(record(row, &mut names)?);
+            }
+            Ok(images)
+        })
     }
 
     /// Returns one image.
     pub fn image(&self, id: &ImageId) -> Result<Option<ImageRecord>, StoreError> {
-        let _ = id;
-        unimplemented!()
+        self.read(|connection| find(connection, id))
     }
 
     /// Returns the parsed configuration of an image.
@@ -77,14 +132,306 @@ impl Store {
 
     /// Returns the configuration of an image as it was received.
     pub fn image_config_bytes(&self, id: &ImageId) -> Result<Vec<u8>, StoreError> {
-        let _ = id;
-        unimplemented!()
+        match self.read_blob(id.digest(), MAX_CONFIG_SIZE) {
+            Err(StoreError::BlobNotFound(_)) => Err(StoreError::ImageNotFound(*id)),
+            result => result,
+        }
     }
 
     /// Returns a manifest whose blobs are all in the store: the one received when that is so,
     /// else a generated one with uncompressed layers.
     pub fn manifest_of(&self, id: &ImageId) -> Result<(MediaType, Vec<u8>), StoreError> {
-        let _ = id;
-        unimplemented!()
+        let image = self.image(id)?.ok_or(StoreError::ImageNotFound(*id))?;
+        if let Some(recorded) = self.complete_manifest(&image)? {
+            return Ok(recorded);
+        }
+        let mut layers = Vec::with_capacity(image.layers.len());
+        for diff_id in &image.layers {
+            let layer = self
+                .layer(diff_id)?
+                .ok_or(StoreError::LayerNotFound(*diff_id))?;
+            layers.push(Descriptor::new(
+                MediaType::OCI_LAYER,
+                *diff_id.digest(),
+                layer.tar_size,
+            ));
+        }
+        let bytes = self.generate_manifest(id, layers)?;
+        Ok((MediaType::OCI_MANIFEST.into(), bytes))
     }
+
+    /// Returns the recorded manifest of an image if the store has all its blobs.
+    pub(crate) fn complete_manifest(
+        &self,
+        image: &ImageRecord,
+    ) -> Result<Option<(MediaType, Vec<u8>)>, StoreError> {
+        let Some(descriptor) = &image.manifest else {
+            return Ok(None);
+        };
+        let bytes = match self.read_blob(&descriptor.digest, MAX_MANIFEST_SIZE) {
+            Err(StoreError::BlobNotFound(_)) => return Ok(None),
+            result => result?,
+        };
+        let parsed = ManifestOrIndex::parse(Some(&descriptor.media_type), &bytes)?;
+        let ManifestOrIndex::Manifest(manifest) = parsed else {
+            return Ok(None);
+        };
+        for layer in &manifest.layers {
+            if !self.has_blob(&layer.digest)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some((descriptor.media_type.clone(), bytes)))
+    }
+
+    /// Makes an OCI manifest of an image's configuration and the given layers.
+    pub(crate) fn generate_manifest(
+        &self,
+        id: &ImageId,
+        layers: Vec<Descriptor>,
+    ) -> Result<Vec<u8>, StoreError> {
+        let config = self.image_config_bytes(id)?;
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::OCI_MANIFEST.into()),
+            config: Descriptor::of(MediaType::OCI_CONFIG, &config),
+            layers,
+            annotations: None,
+        };
+        Ok(serde_json::to_vec(&manifest).expect("invariant: a manifest has string keys"))
+    }
+
+    /// Records a manifest that was made for an image here, so that its digest stays.
+    pub(crate) fn record_generated_manifest(
+        &self,
+        id: &ImageId,
+        bytes: &[u8],
+    ) -> Result<Descriptor, StoreError> {
+        let descriptor = self.put_blob(&MediaType::OCI_MANIFEST.into(), bytes)?;
+        self.write(|tx| set_manifest(tx, id, &descriptor, Provenance::Generated))?;
+        Ok(descriptor)
+    }
+
+    fn insert_image(
+        &self,
+        tx: &Connection,
+        id: &ImageId,
+        config: &ImageConfig,
+        parent: Option<&ImageId>,
+    ) -> Result<(), StoreError> {
+        let diff_ids = &config.rootfs.diff_ids;
+        let mut size = 0_u64;
+        for diff_id in diff_ids {
+            let layer = layer::find(tx, diff_id, self.boot_id())?;
+            let layer = layer.ok_or(StoreError::LayerNotFound(*diff_id))?;
+            size = size.saturating_add(layer.content_size);
+        }
+        let now = Timestamp::now();
+        let created = config.created.as_deref().and_then(Timestamp::parse);
+        tx.execute(
+            "INSERT INTO images (id, created, created_ns, added, size, labels, platform, layers,
+                parent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                ON CONFLICT (id) DO UPDATE SET parent = coalesce(excluded.parent, parent)",
+            params![
+                id.digest().as_bytes(),
+                config.created,
+                created.unwrap_or_default().0,
+                now.0,
+                db::from_u64(size),
+                to_json(&config.config.labels),
+                to_json(&config.platform()),
+                db::layers_column(diff_ids),
+                parent.map(|parent| parent.digest().as_bytes())
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+/// Where a manifest comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Provenance {
+    Received,
+    Generated,
+}
+
+fn set_manifest(
+    tx: &Connection,
+    id: &ImageId,
+    manifest: &Descriptor,
+    provenance: Provenance,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE images SET manifest = ?2, manifest_type = ?3, manifest_size = ?4,
+            manifest_received = max(manifest_received, ?5) WHERE id = ?1",
+        params![
+            id.digest().as_bytes(),
+            manifest.digest.as_bytes(),
+            manifest.media_type.0,
+            db::from_u64(manifest.size),
+            provenance == Provenance::Received
+        ],
+    )?;
+    Ok(())
+}
+
+/// The image holds its parts from now on.
+fn release_leases(tx: &Connection, id: &ImageId) -> Result<(), StoreError> {
+    let Some(image) = find(tx, id)? else {
+        return Ok(());
+    };
+    for layer in &image.layers {
+        let key = layer.digest().as_bytes();
+        tx.execute(
+            "UPDATE layers SET leased_until = 0 WHERE diff_id = ?1",
+            [key],
+        )?;
+        tx.execute(
+            "UPDATE blobs SET leased_until = 0 WHERE digest IN
+                (SELECT digest FROM compressions WHERE diff_id = ?1)",
+            [key],
+        )?;
+    }
+    let manifest = image.manifest.map(|manifest| manifest.digest);
+    for digest in manifest.iter().chain([id.digest()]) {
+        tx.execute(
+            "UPDATE blobs SET leased_until = 0 WHERE digest = ?1",
+            [digest.as_bytes()],
+        )?;
+    }
+    Ok(())
+}
+
+fn check_manifest(media_type: &MediaType, bytes: &[u8], id: &Digest) -> Result<(), StoreError> {
+    match ManifestOrIndex::parse(Some(media_type), bytes)? {
+        ManifestOrIndex::Manifest(manifest) if manifest.config.digest == *id => Ok(()),
+        ManifestOrIndex::Manifest(manifest) => Err(StoreError::ManifestConfigMismatch {
+            expected: *id,
+            found: manifest.config.digest,
+        }),
+        ManifestOrIndex::Index(_) => Err(StoreError::Manifest(
+            oci::ManifestError::UnsupportedMediaType(media_type.clone()),
+        )),
+    }
+}
+
+/// The names of images, by image.
+#[derive(Default)]
+struct Names {
+    tags: HashMap<Digest, Vec<Reference>>,
+    digests: HashMap<Digest, Vec<Reference>>,
+}
+
+impl Names {
+    fn read(connection: &Connection) -> Result<Self, StoreError> {
+        let mut names = Self::default();
+        let mut query = connection.prepare_cached("SELECT image, name FROM tags ORDER BY name")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            names.add_tag(db::digest(row, 0)?, &row.get::<_, String>(1)?);
+        }
+        let mut query = connection.prepare_cached(
+            "SELECT image, repository, digest FROM repo_digests ORDER BY repository, digest",
+        )?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let repository: String = row.get(1)?;
+            names.add_digest(db::digest(row, 0)?, &repository, db::digest(row, 2)?);
+        }
+        Ok(names)
+    }
+
+    fn read_of(connection: &Connection, id: &ImageId) -> Result<Self, StoreError> {
+        let mut names = Self::default();
+        let key = id.digest();
+        let mut query =
+            connection.prepare_cached("SELECT name FROM tags WHERE image = ?1 ORDER BY name")?;
+        let mut rows = query.query([key.as_bytes()])?;
+        while let Some(row) = rows.next()? {
+            names.add_tag(*key, &row.get::<_, String>(0)?);
+        }
+        let mut query = connection.prepare_cached(
+            "SELECT repository, digest FROM repo_digests WHERE image = ?1
+                ORDER BY repository, digest",
+        )?;
+        let mut rows = query.query([key.as_bytes()])?;
+        while let Some(row) = rows.next()? {
+            let repository: String = row.get(0)?;
+            names.add_digest(*key, &repository, db::digest(row, 1)?);
+        }
+        Ok(names)
+    }
+
+    fn add_tag(&mut self, image: Digest, name: &str) {
+        // Only valid names are written.
+        if let Ok(name) = Reference::parse(name) {
+            self.tags.entry(image).or_default().push(name);
+        }
+    }
+
+    fn add_digest(&mut self, image: Digest, repository: &str, digest: Digest) {
+        if let Ok(name) = Reference::parse(repository) {
+            let names = self.digests.entry(image).or_default();
+            names.push(name.with_digest(digest));
+        }
+    }
+}
+
+pub(crate) fn find(
+    connection: &Connection,
+    id: &ImageId,
+) -> Result<Option<ImageRecord>, StoreError> {
+    let mut names = Names::read_of(connection, id)?;
+    let mut query =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM images WHERE id = ?1"))?;
+    let mut rows = query.query([id.digest().as_bytes()])?;
+    match rows.next()? {
+        Some(row) => record(row, &mut names).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Tells whether an image is recorded.
+pub(crate) fn exists(connection: &Connection, id: &ImageId) -> Result<bool, StoreError> {
+    let mut query = connection.prepare_cached("SELECT 1 FROM images WHERE id = ?1")?;
+    let found = query.query_row([id.digest().as_bytes()], |_| Ok(()));
+    Ok(found.optional()?.is_some())
+}
+
+fn record(row: &Row<'_>, names: &mut Names) -> Result<ImageRecord, StoreError> {
+    let id = db::digest(row, 0)?;
+    let manifest = match db::optional_digest(row, 1)? {
+        Some(digest) => Some(Descriptor::new(
+            &row.get::<_, String>(2)?,
+            digest,
+            db::to_u64(row, 3)?,
+        )),
+        None => None,
+    };
+    Ok(ImageRecord {
+        id: ImageId(id),
+        tags: names.tags.remove(&id).unwrap_or_default(),
+        repo_digests: names.digests.remove(&id).unwrap_or_default(),
+        manifest,
+        created: row.get(4)?,
+        added: Timestamp(row.get(5)?),
+        last_tagged: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+        size: db::to_u64(row, 7)?,
+        labels: from_json(row.get_ref(8)?.as_str().unwrap_or_default())?,
+        platform: from_json(row.get_ref(9)?.as_str().unwrap_or_default())?,
+        layers: db::layers(row, 10)?,
+        parent: db::optional_digest(row, 11)?.map(ImageId),
+        received: row.get(12)?,
+    })
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("invariant: maps have string keys")
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|source| StoreError::MalformedRecord {
+        table: "images",
+        source,
+    })
 }

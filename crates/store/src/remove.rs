@@ -1,8 +1,14 @@
 //! Removing images by docker's rules.
 
-use oci::{Digest, ImageId};
+use std::collections::HashSet;
 
-use crate::{ResolveError, Store, StoreError};
+use oci::{ChainId, Digest, ImageId, Reference};
+use rusqlite::{Connection, Transaction};
+
+use crate::resolve::{self, Found};
+use crate::{
+    ContainerRecord, ImageRecord, ResolveError, Store, StoreError, container, db, image, step, tag,
+};
 
 /// Whether removal goes on where docker asks for `--force`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,13 +88,286 @@ impl Store {
     /// Removes a name, and the image when it was the last one, by docker's rules. Layers and
     /// blobs that nothing needs any more stay until a sweep.
     pub fn remove_image(&self, target: &str, force: Force) -> Result<Vec<Removal>, RemoveError> {
-        let _ = (target, force);
-        unimplemented!()
+        self.write(|tx| {
+            let found = resolve::find(tx, target)?;
+            self.remove_found(tx, target, &found, force)
+        })
     }
 
     /// Returns the ids of the images that were committed from an image.
     pub fn children(&self, id: &ImageId) -> Result<Vec<ImageId>, StoreError> {
-        let _ = id;
-        unimplemented!()
+        self.read(|connection| children(connection, id))
     }
+
+    pub(crate) fn remove_found(
+        &self,
+        tx: &Transaction<'_>,
+        target: &str,
+        found: &Found,
+        force: Force,
+    ) -> Result<Vec<Removal>, RemoveError> {
+        let mut removals = Vec::new();
+        let id = found.id();
+        let image = self.require(tx, id)?;
+        let (removed_name, mask) = match found {
+            Found::Name(name, _) => {
+                let users = users(tx, id)?;
+                if force == Force::No
+                    && is_single_reference(&image)
+                    && let Some(user) = users.first()
+                {
+                    return Err(RemoveError::NameInUse {
+                        name: target.to_owned(),
+                        container: short(&user.id),
+                        image: id.digest().short(),
+                    });
+                }
+                if untag_with_digests(tx, name, &mut removals, id)? {
+                    return Ok(removals);
+                }
+                (RemovedName::Yes, Mask::of(force))
+            }
+            Found::Id(_) => {
+                let mask = Mask::of(force);
+                if is_single_reference(&image) {
+                    let others = Mask {
+                        references: Check::Skip,
+                        ..mask
+                    };
+                    if let Some(conflict) = self.conflict(tx, &image, others)? {
+                        return Err(conflict.error);
+                    }
+                    untag_all(tx, &image, &mut removals)?;
+                }
+                (RemovedName::No, mask)
+            }
+        };
+        removals.extend(self.delete(tx, id, mask, removed_name)?);
+        Ok(removals)
+    }
+
+    fn require(&self, tx: &Connection, id: &ImageId) -> Result<ImageRecord, StoreError> {
+        image::find(tx, id)?.ok_or(StoreError::ImageNotFound(*id))
+    }
+
+    /// Deletes an image and then its untagged parents, as far as nothing stands against it.
+    fn delete(
+        &self,
+        tx: &Transaction<'_>,
+        id: &ImageId,
+        mask: Mask,
+        removed_name: RemovedName,
+    ) -> Result<Vec<Removal>, RemoveError> {
+        let mut removals = Vec::new();
+        let (mut id, mut mask, mut quiet) = (*id, mask, removed_name == RemovedName::Yes);
+        loop {
+            let image = self.require(tx, &id)?;
+            if let Some(conflict) = self.conflict(tx, &image, mask)? {
+                let dangling = image.tags.is_empty()
+                    && image.repo_digests.is_empty()
+                    && children(tx, &id)?.is_empty();
+                if quiet && (!dangling || conflict.used) {
+                    return Ok(removals);
+                }
+                return Err(conflict.error);
+            }
+            untag_all(tx, &image, &mut removals)?;
+            let key = id.digest().as_bytes();
+            tx.execute("DELETE FROM images WHERE id = ?1", [key])
+                .map_err(StoreError::from)?;
+            removals.push(Removal::Deleted(*id.digest()));
+            let kept = chains_in_use(tx)?;
+            let chains = ChainId::all(&image.layers);
+            let gone = chains.iter().rev().filter(|chain| !kept.contains(chain));
+            removals.extend(gone.map(|chain| Removal::Deleted(*chain.digest())));
+            match image.parent {
+                Some(parent) if image::exists(tx, &parent)? => id = parent,
+                _ => return Ok(removals),
+            }
+            (mask, quiet) = (Mask::of(Force::No), true);
+        }
+    }
+
+    /// Finds what stands against deleting an image, in docker's order.
+    fn conflict(
+        &self,
+        tx: &Connection,
+        image: &ImageRecord,
+        mask: Mask,
+    ) -> Result<Option<Obstacle>, StoreError> {
+        let name = image.id.digest().short();
+        let hard = |reason, used| Obstacle {
+            used,
+            error: RemoveError::CannotForce {
+                image: name.clone(),
+                reason,
+            },
+        };
+        let soft = |reason, used| Obstacle {
+            used,
+            error: RemoveError::MustForce {
+                image: name.clone(),
+                reason,
+            },
+        };
+        if !children(tx, &image.id)?.is_empty() {
+            return Ok(Some(hard(Conflict::DependentChild, false)));
+        }
+        let users = users(tx, &image.id)?;
+        if let Some(running) = users.iter().find(|user| self.is_running(user)) {
+            let reason = Conflict::RunningContainer(short(&running.id));
+            return Ok(Some(hard(reason, true)));
+        }
+        let has_names = !image.tags.is_empty() || !image.repo_digests.is_empty();
+        if mask.references == Check::Heed && has_names {
+            return Ok(Some(soft(Conflict::MultipleRepositories, false)));
+        }
+        if mask.stopped == Check::Heed
+            && let Some(stopped) = users.first()
+        {
+            let reason = Conflict::StoppedContainer(short(&stopped.id));
+            return Ok(Some(soft(reason, true)));
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a name was just removed: then an image that must stay is no error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RemovedName {
+    Yes,
+    No,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Check {
+    Heed,
+    Skip,
+}
+
+/// Which of the conflicts that force overrides count.
+#[derive(Clone, Copy)]
+struct Mask {
+    references: Check,
+    stopped: Check,
+}
+
+impl Mask {
+    fn of(force: Force) -> Self {
+        let check = match force {
+            Force::No => Check::Heed,
+            Force::Yes => Check::Skip,
+        };
+        Self {
+            references: check,
+            stopped: check,
+        }
+    }
+}
+
+struct Obstacle {
+    /// A container uses the image.
+    used: bool,
+    error: RemoveError,
+}
+
+/// Removes a name; with the last tag of a repository go its digests. Tells whether other names
+/// remain.
+fn untag_with_digests(
+    tx: &Transaction<'_>,
+    name: &Reference,
+    removals: &mut Vec<Removal>,
+    id: &ImageId,
+) -> Result<bool, RemoveError> {
+    tag::remove(tx, name)?;
+    removals.push(Removal::Untagged(name.familiar()));
+    let remaining = image::find(tx, id)?.ok_or(StoreError::ImageNotFound(*id))?;
+    let same = |other: &Reference| other.repository() == name.repository();
+    let mut digests = remaining.repo_digests;
+    if name.digest().is_none() && !remaining.tags.iter().any(same) {
+        for digest in digests.iter().filter(|digest| same(digest)) {
+            tag::remove(tx, digest)?;
+            removals.push(Removal::Untagged(digest.familiar()));
+        }
+        digests.retain(|digest| !same(digest));
+    }
+    Ok(!remaining.tags.is_empty() || !digests.is_empty())
+}
+
+fn untag_all(
+    tx: &Transaction<'_>,
+    image: &ImageRecord,
+    removals: &mut Vec<Removal>,
+) -> Result<(), StoreError> {
+    for name in references(image) {
+        tag::remove(tx, name)?;
+        removals.push(Removal::Untagged(name.familiar()));
+    }
+    Ok(())
+}
+
+/// Returns tags and repository digests in docker's order.
+pub(crate) fn references(image: &ImageRecord) -> Vec<&Reference> {
+    let mut names: Vec<&Reference> = image.tags.iter().chain(&image.repo_digests).collect();
+    names.sort_by_key(ToString::to_string);
+    names
+}
+
+/// Tells whether an image has at most one tag, and digests only in the repository of that tag.
+fn is_single_reference(image: &ImageRecord) -> bool {
+    if image.tags.len() + image.repo_digests.len() <= 1 {
+        return true;
+    }
+    let repositories: HashSet<String> = image
+        .repo_digests
+        .iter()
+        .map(Reference::repository)
+        .collect();
+    match image.tags.as_slice() {
+        [] => repositories.len() == 1,
+        [tag] => repositories.len() == 1 && repositories.contains(&tag.repository()),
+        _ => false,
+    }
+}
+
+pub(crate) fn users(
+    connection: &Connection,
+    id: &ImageId,
+) -> Result<Vec<ContainerRecord>, StoreError> {
+    let mut containers = container::all(connection)?;
+    containers.retain(|container| container.image == *id);
+    Ok(containers)
+}
+
+pub(crate) fn children(connection: &Connection, id: &ImageId) -> Result<Vec<ImageId>, StoreError> {
+    let mut query =
+        connection.prepare_cached("SELECT id FROM images WHERE parent = ?1 ORDER BY id")?;
+    let rows = query.query_map([id.digest().as_bytes()], |row| {
+        db::digest(row, 0).map(ImageId)
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Returns the stacks of layers that images, containers and build steps hold.
+fn chains_in_use(connection: &Connection) -> Result<HashSet<ChainId>, StoreError> {
+    let mut chains = HashSet::new();
+    let mut query = connection.prepare_cached("SELECT layers FROM images")?;
+    for layers in query.query_map([], |row| db::layers(row, 0))? {
+        chains.extend(ChainId::all(&layers?));
+    }
+    for container in container::all(connection)? {
+        chains.extend(ChainId::all(&container.layers));
+    }
+    for step in step::all(connection)? {
+        chains.extend(step.parent_chain);
+        chains.extend(step.layer.map(|layer| match step.parent_chain {
+            None => ChainId(*layer.digest()),
+            Some(parent) => ChainId(Digest::of(format!("{parent} {layer}").as_bytes())),
+        }));
+    }
+    Ok(chains)
+}
+
+fn short(id: &str) -> String {
+    id.chars().take(12).collect()
 }

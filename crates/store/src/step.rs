@@ -1,8 +1,11 @@
 //! Build steps: the build cache. A step keeps its layer from being swept.
 
-use oci::{ChainId, DiffId, Digest};
+use std::collections::HashSet;
 
-use crate::{Store, StoreError, Swept, Timestamp};
+use oci::{ChainId, DiffId, Digest};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::{Store, StoreError, Swept, Timestamp, db, layer};
 
 /// A step of a build and what it made.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,33 +58,141 @@ pub struct PrunedSteps {
     pub swept: Swept,
 }
 
+const COLUMNS: &str =
+    "key, instruction, layer, parent_chain, ingredients, seconds, created, last_used, content_size";
+
 impl Store {
     /// Returns the step with a key, if what it made is still in the store.
     pub fn step(&self, key: &Digest) -> Result<Option<StepRecord>, StoreError> {
-        let _ = key;
-        unimplemented!()
+        let found = self.read(|connection| {
+            let query = format!("SELECT {COLUMNS} FROM steps WHERE key = ?1");
+            let mut query = connection.prepare_cached(&query)?;
+            let found = query.query_row([key.as_bytes()], record).optional()?;
+            found.transpose()
+        })?;
+        let Some(step) = found else {
+            return Ok(None);
+        };
+        let valid = match &step.layer {
+            Some(layer) => self.has_layer(layer)?,
+            None => true,
+        };
+        Ok(valid.then_some(step))
     }
 
     /// Records a step; one with the same key is replaced. Its layer must be in the store.
     pub fn put_step(&self, step: &StepRecord) -> Result<(), StoreError> {
-        let _ = step;
-        unimplemented!()
+        let ingredients = step.ingredients.to_string();
+        self.write(|tx| {
+            if let Some(layer) = &step.layer {
+                layer::find(tx, layer, self.boot_id())?.ok_or(StoreError::LayerNotFound(*layer))?;
+            }
+            tx.execute(
+                &format!(
+                    "INSERT OR REPLACE INTO steps ({COLUMNS})
+                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+                ),
+                params![
+                    step.key.as_bytes(),
+                    step.instruction,
+                    step.layer.map(|layer| *layer.digest().as_bytes()),
+                    step.parent_chain.map(|chain| *chain.digest().as_bytes()),
+                    ingredients,
+                    step.seconds,
+                    step.created.0,
+                    step.last_used.0,
+                    db::from_u64(step.content_size)
+                ],
+            )?;
+            Ok(())
+        })
     }
 
     /// Notes that a step served a build now.
     pub fn touch_step(&self, key: &Digest) -> Result<(), StoreError> {
-        let _ = key;
-        unimplemented!()
+        self.touch_steps(std::slice::from_ref(key))
+    }
+
+    /// Notes that several steps served a build now, in one transaction.
+    pub fn touch_steps(&self, keys: &[Digest]) -> Result<(), StoreError> {
+        let now = Timestamp::now();
+        self.write(|tx| {
+            for key in keys {
+                tx.execute(
+                    "UPDATE steps SET last_used = ?2 WHERE key = ?1",
+                    params![key.as_bytes(), now.0],
+                )?;
+            }
+            Ok(())
+        })
     }
 
     /// Returns all steps, last used first.
     pub fn steps(&self) -> Result<Vec<StepRecord>, StoreError> {
-        unimplemented!()
+        self.read(all)
     }
 
     /// Removes steps, then sweeps. The caller must not hold a lock.
     pub fn prune_steps(&self, filter: &StepFilter) -> Result<PrunedSteps, StoreError> {
-        let _ = filter;
-        unimplemented!()
+        let steps = self.write(|tx| {
+            let used = match filter.scope {
+                StepScope::All => HashSet::new(),
+                StepScope::Unused => image_layers(tx)?,
+            };
+            let mut steps = all(tx)?;
+            steps.retain(|step| {
+                filter.until.is_none_or(|until| step.last_used < until)
+                    && step.layer.is_none_or(|layer| !used.contains(&layer))
+            });
+            for step in &steps {
+                tx.execute("DELETE FROM steps WHERE key = ?1", [step.key.as_bytes()])?;
+            }
+            Ok::<_, StoreError>(steps)
+        })?;
+        let swept = self.sweep()?;
+        Ok(PrunedSteps { steps, swept })
     }
+}
+
+pub(crate) fn all(connection: &Connection) -> Result<Vec<StepRecord>, StoreError> {
+    let query = format!("SELECT {COLUMNS} FROM steps ORDER BY last_used DESC, key");
+    let mut query = connection.prepare_cached(&query)?;
+    let mut rows = query.query([])?;
+    let mut steps = Vec::new();
+    while let Some(row) = rows.next()? {
+        steps.push(record(row)??);
+    }
+    Ok(steps)
+}
+
+fn image_layers(connection: &Connection) -> Result<HashSet<DiffId>, StoreError> {
+    let mut query = connection.prepare_cached("SELECT layers FROM images")?;
+    let rows = query.query_map([], |row| db::layers(row, 0))?;
+    let mut layers = HashSet::new();
+    for row in rows {
+        layers.extend(row?);
+    }
+    Ok(layers)
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<Result<StepRecord, StoreError>> {
+    let ingredients: String = row.get(4)?;
+    let ingredients = match serde_json::from_str(&ingredients) {
+        Ok(ingredients) => ingredients,
+        Err(source) => {
+            let table = "steps";
+            return Ok(Err(StoreError::MalformedRecord { table, source }));
+        }
+    };
+    Ok(Ok(StepRecord {
+        key: db::digest(row, 0)?,
+        instruction: row.get(1)?,
+        layer: db::optional_digest(row, 2)?.map(DiffId),
+        parent_chain: db::optional_digest(row, 3)?.map(ChainId),
+        ingredients,
+        seconds: row.get(5)?,
+        created: Timestamp(row.get(6)?),
+        last_used: Timestamp(row.get(7)?),
+        content_size: db::to_u64(row, 8)?,
+    }))
 }

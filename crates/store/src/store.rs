@@ -1,14 +1,57 @@
 //! Opening a store, and where its directories are.
+//!
+//! ```text
+//! root/
+//!   format          version and feature sets
+//!   db.sqlite       records
+//!   lock            the root's lock
+//!   open.lock       held while the store is made, migrated or recovered
+//!   blobs/sha256/   content as transferred
+//!   layers/         one directory for each DiffId
+//!   containers/     one directory for each container
+//!   context/        what is remembered of build contexts
+//!   ingest/         partial downloads and scratch
+//!   trash/          to be deleted
+//! run/
+//!   layers/         shared mounts of layers
+//! ```
 
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use crate::{Recovery, StoreError};
+use oci::Digest;
+use rusqlite::{Connection, Transaction};
 
-/// An open store. Cheap to open, may be shared by threads; any number of processes may have it open.
+use crate::db::{self, Missing, Schema};
+use crate::error::at;
+use crate::format::Format;
+use crate::{Recovery, StoreError, lock, sync};
+
+/// The directories under the root, parents first.
+const DIRECTORIES: [&str; 7] = [
+    "blobs",
+    "blobs/sha256",
+    "layers",
+    "containers",
+    "context",
+    "ingest",
+    "trash",
+];
+
+/// An open store. Cheap to open, may be shared by threads; any number of processes may have it
+/// open. It must not be used across a fork: the child opens it again.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
     run: PathBuf,
+    boot_id: String,
+    connection: Mutex<Connection>,
+    read_only: Vec<String>,
+    recovery: Option<Recovery>,
 }
 
 /// What differs from the defaults when a store is opened.
@@ -27,11 +70,29 @@ impl Store {
 
     /// Opens a store as [`Store::open`] does, with options.
     pub fn open_with(root: &Path, run: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let _ = options;
-        Ok(Self {
+        let boot_id = match &options.boot_id {
+            Some(boot_id) => boot_id.clone(),
+            None => sync::boot_id()?,
+        };
+        let format_path = root.join("format");
+        let format = match Format::read(&format_path)? {
+            Some(format) => format,
+            None => create(root, &format_path)?,
+        };
+        let read_only = format.check(root)?;
+        make_directory(run)?;
+        make_directory(&run.join("layers"))?;
+        let connection = open_database(root)?;
+        let mut store = Self {
             root: root.to_owned(),
             run: run.to_owned(),
-        })
+            boot_id,
+            connection: Mutex::new(connection),
+            read_only,
+            recovery: None,
+        };
+        store.recovery = store.recover()?;
+        Ok(store)
     }
 
     /// Returns the root directory.
@@ -57,13 +118,161 @@ impl Store {
     /// Returns where the state of files in the build context `context` is remembered. The
     /// directory exists, the file perhaps not.
     pub fn stat_cache_path(&self, context: &Path) -> PathBuf {
-        let _ = context;
-        unimplemented!()
+        let name = Digest::of(context.as_os_str().as_bytes()).hex();
+        self.root.join("context").join(name)
     }
 
     /// Returns what this opening had to discard because the machine went down before it was
     /// safely on disk; `None` in all but the first opening after a boot.
     pub fn recovery(&self) -> Option<&Recovery> {
-        unimplemented!()
+        self.recovery.as_ref()
+    }
+
+    pub(crate) fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
+    pub(crate) fn trash_dir(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    /// Fails when the store uses features that allow only reading.
+    pub(crate) fn check_writable(&self) -> Result<(), StoreError> {
+        if self.read_only.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::ReadOnly {
+            features: self.read_only.clone(),
+        })
+    }
+
+    /// Runs `work` on the connection, outside a transaction.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let connection = self.connection.lock();
+        work(&connection.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Runs `work` in one write transaction.
+    pub(crate) fn write<T, E: From<StoreError>>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.check_writable()?;
+        let connection = self.connection.lock();
+        db::write(
+            &mut connection.unwrap_or_else(PoisonError::into_inner),
+            work,
+        )
+    }
+
+    /// Runs `work` in one write transaction that is on disk, with all before it, on return.
+    pub(crate) fn write_durably<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.check_writable()?;
+        let connection = self.connection.lock();
+        let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let result = db::write(connection, work);
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        result
+    }
+}
+
+/// Makes a store where there is none. Others that open it meanwhile wait.
+fn create(root: &Path, format_path: &Path) -> Result<Format, StoreError> {
+    if let Some(parent) = root.parent() {
+        fs::create_dir_all(parent).map_err(at("create", parent))?;
+    }
+    make_directory(root)?;
+    let lock_path = root.join("open.lock");
+    check_is_ours(root)?;
+    let lock = lock::open_file(&lock_path)?;
+    lock.lock().map_err(at("lock", &lock_path))?;
+    if let Some(format) = Format::read(format_path)? {
+        return Ok(format);
+    }
+    for directory in DIRECTORIES {
+        make_directory(&root.join(directory))?;
+    }
+    let mut connection = db::open(&root.join("db.sqlite"), Missing::Create)?;
+    db::migrate(&mut connection, journal_mode(root)?)?;
+    // Last: a store with this file is complete.
+    let format = Format::current();
+    format.write(format_path)?;
+    Ok(format)
+}
+
+/// A directory with foreign files must not become a store: a later prune would remove them.
+fn check_is_ours(root: &Path) -> Result<(), StoreError> {
+    let ours = |name: &std::ffi::OsStr| {
+        let name = name.as_bytes();
+        name.starts_with(b"db.sqlite")
+            || [&b"lock"[..], b"open.lock", b"format.partial", b"format"].contains(&name)
+            || DIRECTORIES.iter().any(|known| known.as_bytes() == name)
+    };
+    for entry in fs::read_dir(root).map_err(at("read", root))? {
+        let entry = entry.map_err(at("read", root))?;
+        if !ours(&entry.file_name()) {
+            return Err(StoreError::NotAStore {
+                root: root.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn open_database(root: &Path) -> Result<Connection, StoreError> {
+    let path = root.join("db.sqlite");
+    let mut connection = db::open(&path, Missing::Refuse)?;
+    match db::schema(&connection)? {
+        Schema::Current => Ok(connection),
+        Schema::Older => {
+            let lock_path = root.join("open.lock");
+            let lock = lock::open_file(&lock_path)?;
+            lock.lock().map_err(at("lock", &lock_path))?;
+            db::migrate(&mut connection, journal_mode(root)?)?;
+            Ok(connection)
+        }
+        Schema::Newer(version) => Err(StoreError::NewerFormat {
+            root: root.to_owned(),
+            found: version.unsigned_abs(),
+            supported: 1,
+        }),
+    }
+}
+
+/// WAL needs shared memory between the processes, which network file systems do not give.
+fn journal_mode(root: &Path) -> Result<&'static str, StoreError> {
+    const NFS: i64 = 0x6969;
+    const SMB: i64 = 0x517b;
+    const CIFS: i64 = 0xff53_4d42;
+    const SMB2: i64 = 0xfe53_4d42;
+    const FUSE: i64 = 0x6573_5546;
+    const V9FS: i64 = 0x0102_1997;
+    let kind = rustix::fs::statfs(root)
+        .map_err(|error| at("stat", root)(io::Error::from(error)))?
+        .f_type;
+    Ok(match kind {
+        NFS | SMB | CIFS | SMB2 | FUSE | V9FS => "TRUNCATE",
+        _ => "WAL",
+    })
+}
+
+/// Makes a directory that only its owner can enter. One that exists stays as it is.
+pub(crate) fn make_directory(path: &Path) -> Result<(), StoreError> {
+    let mut builder = fs::DirBuilder::new();
+    match builder.mode(0o700).create(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => builder
+            .recursive(true)
+            .create(path)
+            .map_err(at("create", path)),
+        Err(error) => Err(at("create", path)(error)),
     }
 }

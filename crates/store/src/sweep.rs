@@ -1,8 +1,26 @@
 //! Removing files that no record needs.
 
-use oci::DiffId;
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use crate::{Store, StoreError};
+use oci::{DiffId, Digest};
+use rusqlite::{Connection, Transaction, params};
+
+use crate::error::at;
+use crate::{ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock};
+
+/// How long a partial download waits to be resumed.
+const PARTIAL_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// How long the state of an unused build context is remembered.
+const CONTEXT_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How many changes of tags are remembered.
+const JOURNAL_KEPT: i64 = 10_000;
 
 /// What a sweep removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,30 +31,274 @@ pub struct Swept {
     pub layers: Vec<DiffId>,
 }
 
+/// What the records need.
+#[derive(Default)]
+struct Live {
+    layers: HashSet<Digest>,
+    blobs: HashSet<Digest>,
+    containers: HashSet<String>,
+}
+
 impl Store {
     /// Waits for the root's lock, then moves every blob, layer and scratch that no record needs
     /// to the trash. The caller must not hold a lock.
     pub fn sweep(&self) -> Result<Swept, StoreError> {
-        unimplemented!()
+        let lock = self.lock_exclusive()?;
+        self.sweep_locked(&lock)
     }
 
     /// Sweeps if no other command holds the root's lock now; else does nothing.
     pub fn try_sweep(&self) -> Result<Option<Swept>, StoreError> {
-        unimplemented!()
+        let lock = self.try_lock_exclusive()?;
+        lock.map(|lock| self.sweep_locked(&lock)).transpose()
     }
 
     /// Tells whether the trash holds something.
     pub fn has_trash(&self) -> Result<bool, StoreError> {
-        unimplemented!()
+        let trash = self.trash_dir();
+        let mut entries = fs::read_dir(&trash).map_err(at("read", &trash))?;
+        Ok(entries.next().is_some())
     }
 
-    /// Deletes what is in the trash. May take long: meant for a detached process.
+    /// Deletes what is in the trash. May take long: meant for a detached process. Several may do
+    /// it at once.
     pub fn empty_trash(&self) -> Result<(), StoreError> {
-        unimplemented!()
+        let trash = self.trash_dir();
+        for entry in fs::read_dir(&trash).map_err(at("read", &trash))? {
+            let path = entry.map_err(at("read", &trash))?.path();
+            delete(&path).map_err(at("remove", &path))?;
+        }
+        Ok(())
     }
 
     /// Forgets the compressed blobs of layers that are in the store; the next sweep removes them.
     pub fn drop_compressed(&self) -> Result<(), StoreError> {
-        unimplemented!()
+        self.write(|tx| {
+            tx.execute(
+                "DELETE FROM compressions WHERE diff_id IN
+                    (SELECT diff_id FROM layers WHERE synced = 1 OR boot = ?1)",
+                [self.boot_id()],
+            )?;
+            Ok(())
+        })
     }
+
+    fn sweep_locked(&self, _lock: &Lock) -> Result<Swept, StoreError> {
+        // On disk before any file goes: a row must not come back after a power cut without its
+        // file.
+        let live = self.write_durably(|tx| {
+            let live = live(tx)?;
+            forget(tx, &live)?;
+            Ok(live)
+        })?;
+        let mut swept = Swept::default();
+        for name in self.strays(&self.root().join("layers"), |name| {
+            Digest::from_hex(name).is_some_and(|digest| live.layers.contains(&digest))
+        })? {
+            let path = self.root().join("layers").join(&name);
+            swept.bytes += disk_usage(&path);
+            self.discard(&path)?;
+            swept.layers.extend(Digest::from_hex(&name).map(DiffId));
+        }
+        let blobs = self.root().join("blobs/sha256");
+        for name in self.strays(&blobs, |name| {
+            Digest::from_hex(name).is_some_and(|digest| live.blobs.contains(&digest))
+        })? {
+            swept.bytes += disk_usage(&blobs.join(&name));
+            self.discard(&blobs.join(&name))?;
+        }
+        let containers = self.root().join("containers");
+        for name in self.strays(&containers, |name| live.containers.contains(name))? {
+            swept.bytes += disk_usage(&containers.join(&name));
+            self.discard(&containers.join(&name))?;
+        }
+        swept.bytes += self.sweep_ingest()?;
+        self.sweep_contexts()?;
+        Ok(swept)
+    }
+
+    /// Lists the names in a directory that are not wanted.
+    fn strays(
+        &self,
+        directory: &Path,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut strays = Vec::new();
+        for entry in fs::read_dir(directory).map_err(at("read", directory))? {
+            let entry = entry.map_err(at("read", directory))?;
+            // Nobody but us makes files here; a name that is not text is none of ours.
+            if let Ok(name) = entry.file_name().into_string()
+                && !wanted(&name)
+            {
+                strays.push(name);
+            }
+        }
+        strays.sort();
+        Ok(strays)
+    }
+
+    /// Removes scratch whose owner is gone, and partial downloads that nobody resumed.
+    fn sweep_ingest(&self) -> Result<u64, StoreError> {
+        let ingest = self.ingest_dir();
+        let mut bytes = 0;
+        for name in self.strays(&ingest, |_| false)? {
+            let path = ingest.join(&name);
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(at("open", &path)(error)),
+            };
+            let recent = name.ends_with(".blob") && age(&path) < PARTIAL_KEPT;
+            if !recent && lock::try_exclusive(&file, &path)? {
+                bytes += disk_usage(&path);
+                self.discard(&path)?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn sweep_contexts(&self) -> Result<(), StoreError> {
+        let contexts = self.root().join("context");
+        for name in self.strays(&contexts, |name| age(&contexts.join(name)) < CONTEXT_KEPT)? {
+            self.discard(&contexts.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects what images, containers, build steps and leases need.
+fn live(tx: &Connection) -> Result<Live, StoreError> {
+    let mut live = Live::default();
+    let mut images = tx.prepare("SELECT id, manifest, layers FROM images")?;
+    let mut rows = images.query([])?;
+    while let Some(row) = rows.next()? {
+        live.blobs.insert(db::digest(row, 0)?);
+        live.blobs.extend(db::optional_digest(row, 1)?);
+        let layers = db::layers(row, 2)?;
+        live.layers
+            .extend(layers.iter().map(|layer| *layer.digest()));
+    }
+    let mut containers = tx.prepare("SELECT id, image, record FROM containers")?;
+    let mut rows = containers.query([])?;
+    while let Some(row) = rows.next()? {
+        live.containers.insert(row.get(0)?);
+        live.blobs.insert(db::digest(row, 1)?);
+        let record: ContainerRecord = crate::container::decode(&row.get::<_, String>(2)?)?;
+        live.layers
+            .extend(record.layers.iter().map(|layer| *layer.digest()));
+    }
+    let now = Timestamp::now().0;
+    let mut collect = |query: &str, into: fn(&mut Live) -> &mut HashSet<Digest>| {
+        let mut query = tx.prepare(query)?;
+        let bound = query.parameter_count();
+        let mut rows = if bound == 0 {
+            query.query([])?
+        } else {
+            query.query([now])?
+        };
+        while let Some(row) = rows.next()? {
+            into(&mut live).insert(db::digest(row, 0)?);
+        }
+        Ok::<_, StoreError>(())
+    };
+    collect("SELECT layer FROM steps WHERE layer IS NOT NULL", |live| {
+        &mut live.layers
+    })?;
+    collect(
+        "SELECT diff_id FROM layers WHERE leased_until > ?1",
+        |live| &mut live.layers,
+    )?;
+    collect("SELECT digest FROM blobs WHERE leased_until > ?1", |live| {
+        &mut live.blobs
+    })?;
+    let mut compressions = tx.prepare("SELECT digest, diff_id FROM compressions")?;
+    let mut rows = compressions.query([])?;
+    while let Some(row) = rows.next()? {
+        if live.layers.contains(&db::digest(row, 1)?) {
+            live.blobs.insert(db::digest(row, 0)?);
+        }
+    }
+    Ok(live)
+}
+
+/// Deletes the rows of what is not live.
+fn forget(tx: &Transaction<'_>, live: &Live) -> Result<(), StoreError> {
+    let stale = |query: &str, live: &HashSet<Digest>| -> Result<Vec<Digest>, StoreError> {
+        let mut query = tx.prepare(query)?;
+        let rows = query.query_map([], |row| db::digest(row, 0))?;
+        let mut all: Vec<Digest> = rows.collect::<Result<_, _>>()?;
+        all.retain(|digest| !live.contains(digest));
+        Ok(all)
+    };
+    for digest in stale("SELECT diff_id FROM layers", &live.layers)? {
+        let key = digest.as_bytes();
+        tx.execute("DELETE FROM layers WHERE diff_id = ?1", [key])?;
+        tx.execute("DELETE FROM compressions WHERE diff_id = ?1", [key])?;
+    }
+    for digest in stale("SELECT digest FROM blobs", &live.blobs)? {
+        let key = digest.as_bytes();
+        tx.execute("DELETE FROM blobs WHERE digest = ?1", [key])?;
+        tx.execute("DELETE FROM compressions WHERE digest = ?1", [key])?;
+        tx.execute("DELETE FROM origins WHERE digest = ?1", [key])?;
+    }
+    tx.execute(
+        "DELETE FROM tag_journal WHERE seq <= (SELECT max(seq) FROM tag_journal) - ?1",
+        params![JOURNAL_KEPT],
+    )?;
+    Ok(())
+}
+
+fn age(path: &Path) -> Duration {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    modified
+        .ok()
+        .and_then(|time| SystemTime::now().duration_since(time).ok())
+        .unwrap_or_default()
+}
+
+/// Returns the bytes of disk under a path. What cannot be read counts as nothing.
+pub(crate) fn disk_usage(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let own = metadata.blocks() * 512;
+    if !metadata.is_dir() {
+        return own;
+    }
+    let children = fs::read_dir(path).into_iter().flatten().flatten();
+    own + children.map(|child| disk_usage(&child.path())).sum::<u64>()
+}
+
+/// Deletes a tree. Directories without permissions, as overlay leaves them, get them back;
+/// what another process has deleted meanwhile is no error.
+fn delete(path: &Path) -> io::Result<()> {
+    let missing_is_fine = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    };
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => return missing_is_fine(Err(error)),
+    };
+    if !metadata.is_dir() {
+        return missing_is_fine(fs::remove_file(path));
+    }
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            missing_is_fine(fs::remove_dir_all(path))
+        }
+        result => missing_is_fine(result),
+    }
+}
+
+fn open_up(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
 }

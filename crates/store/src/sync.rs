@@ -1,8 +1,21 @@
 //! What is safely on disk, and what is discarded after a power cut.
+//!
+//! Nobody waits for a disk. A blob or layer counts when its row says `synced`, or when it was
+//! written in the running boot; a detached process syncs the file system later and sets the flag.
+//! The first opening after a boot discards what has neither, with the images that need it.
 
-use oci::{DiffId, Digest};
+use std::collections::HashSet;
+use std::fs;
+use std::fs::File;
+use std::path::Path;
 
-use crate::{Store, StoreError};
+use oci::{DiffId, Digest, ImageId, Reference};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::error::at;
+use crate::{Store, StoreError, db, lock};
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What the first opening after a boot discarded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,15 +28,157 @@ pub struct Recovery {
     pub images: Vec<String>,
 }
 
+pub(crate) fn boot_id() -> Result<String, StoreError> {
+    let path = Path::new(BOOT_ID);
+    let text = fs::read_to_string(path).map_err(at("read", path))?;
+    Ok(text.trim_end().to_owned())
+}
+
 impl Store {
     /// Tells whether something was written in this boot that is not known to be on disk.
     pub fn needs_sync(&self) -> Result<bool, StoreError> {
-        unimplemented!()
+        self.read(|connection| {
+            let query = "SELECT EXISTS (SELECT 1 FROM blobs WHERE synced = 0)
+                OR EXISTS (SELECT 1 FROM layers WHERE synced = 0)";
+            Ok(connection.query_row(query, [], |row| row.get(0))?)
+        })
     }
 
     /// Waits until everything written so far is on disk (`syncfs`, which may take seconds), then
     /// records that. Meant for a detached process, which must open the store itself.
     pub fn mark_synced(&self) -> Result<(), StoreError> {
-        unimplemented!()
+        let (blobs, layers) = self.read(|connection| {
+            let query = "SELECT (SELECT coalesce(max(seq), 0) FROM blobs),
+                (SELECT coalesce(max(seq), 0) FROM layers)";
+            Ok(connection.query_row(query, [], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+            })?)
+        })?;
+        let root = self.root();
+        let directory = File::open(root).map_err(at("open", root))?;
+        rustix::fs::syncfs(&directory).map_err(|error| at("sync", root)(error.into()))?;
+        self.write_durably(|tx| {
+            for (table, last) in [("blobs", blobs), ("layers", layers)] {
+                tx.execute(
+                    &format!(
+                        "UPDATE {table} SET synced = 1 WHERE synced = 0 AND boot = ?1 AND seq <= ?2"
+                    ),
+                    params![self.boot_id(), last],
+                )?;
+            }
+            Ok(())
+        })?;
+        self.read(|connection| {
+            // Busy readers make this incomplete, which is no failure.
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(())
+        })
     }
+
+    /// Discards, once in each boot, what an earlier boot left unsynced.
+    pub(crate) fn recover(&self) -> Result<Option<Recovery>, StoreError> {
+        if self.recorded_boot()?.as_deref() == Some(self.boot_id())
+            || self.check_writable().is_err()
+        {
+            return Ok(None);
+        }
+        let path = self.root().join("open.lock");
+        let lock = lock::open_file(&path)?;
+        lock.lock().map_err(at("lock", &path))?;
+        if self.recorded_boot()?.as_deref() == Some(self.boot_id()) {
+            return Ok(None);
+        }
+        let recovery = self.write_durably(|tx| {
+            let recovery = self.lost(tx)?;
+            for digest in &recovery.blobs {
+                tx.execute("DELETE FROM blobs WHERE digest = ?1", [digest.as_bytes()])?;
+                tx.execute(
+                    "UPDATE images SET manifest = NULL, manifest_type = NULL,
+                        manifest_size = NULL, manifest_received = 0 WHERE manifest = ?1",
+                    [digest.as_bytes()],
+                )?;
+            }
+            for layer in &recovery.layers {
+                let key = layer.digest().as_bytes();
+                tx.execute("DELETE FROM layers WHERE diff_id = ?1", [key])?;
+                tx.execute("DELETE FROM steps WHERE layer = ?1", [key])?;
+            }
+            Ok(recovery)
+        })?;
+        // Files without a row are not seen by anyone; the boot is recorded only when they are gone.
+        for digest in &recovery.blobs {
+            self.discard(&self.blob_path(digest))?;
+        }
+        for layer in &recovery.layers {
+            self.discard(&self.layer_dir(layer))?;
+        }
+        self.write(|tx| {
+            tx.execute(
+                "INSERT OR REPLACE INTO meta (key, value) VALUES ('boot', ?1)",
+                [self.boot_id()],
+            )?;
+            Ok::<_, StoreError>(())
+        })?;
+        Ok((recovery != Recovery::default()).then_some(recovery))
+    }
+
+    fn recorded_boot(&self) -> Result<Option<String>, StoreError> {
+        self.read(|connection| {
+            let mut query =
+                connection.prepare_cached("SELECT value FROM meta WHERE key = 'boot'")?;
+            Ok(query.query_row([], |row| row.get(0)).optional()?)
+        })
+    }
+
+    /// Finds what was not synced, and removes the images that cannot do without.
+    fn lost(&self, tx: &Connection) -> Result<Recovery, StoreError> {
+        let unsynced = |column: &str, table: &str| -> Result<Vec<Digest>, StoreError> {
+            let query = format!("SELECT {column} FROM {table} WHERE synced = 0 AND boot <> ?1");
+            let mut query = tx.prepare(&query)?;
+            let rows = query.query_map([self.boot_id()], |row| db::digest(row, 0))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        let mut recovery = Recovery {
+            blobs: unsynced("digest", "blobs")?,
+            layers: unsynced("diff_id", "layers")?
+                .into_iter()
+                .map(DiffId)
+                .collect(),
+            images: Vec::new(),
+        };
+        let blobs: HashSet<&Digest> = recovery.blobs.iter().collect();
+        let layers: HashSet<&DiffId> = recovery.layers.iter().collect();
+        if blobs.is_empty() && layers.is_empty() {
+            return Ok(recovery);
+        }
+        let mut query = tx.prepare("SELECT id, layers FROM images")?;
+        let images = query.query_map([], |row| Ok((db::digest(row, 0)?, db::layers(row, 1)?)))?;
+        let images: Vec<(Digest, Vec<DiffId>)> = images.collect::<Result<_, _>>()?;
+        for (id, needed) in images {
+            if blobs.contains(&id) || needed.iter().any(|layer| layers.contains(layer)) {
+                recovery.images.extend(remove_lost_image(tx, &ImageId(id))?);
+            }
+        }
+        recovery.images.sort();
+        Ok(recovery)
+    }
+}
+
+/// Removes an image with its names, which are returned; an image without name returns its id.
+fn remove_lost_image(tx: &Connection, id: &ImageId) -> Result<Vec<String>, StoreError> {
+    let key = id.digest().as_bytes();
+    let mut query = tx.prepare_cached("DELETE FROM tags WHERE image = ?1 RETURNING name")?;
+    let names = query.query_map([key], |row| row.get::<_, String>(0))?;
+    let mut names: Vec<String> = names.collect::<Result<_, _>>()?;
+    for name in &mut names {
+        if let Ok(reference) = Reference::parse(name) {
+            *name = reference.familiar();
+        }
+    }
+    tx.execute("DELETE FROM repo_digests WHERE image = ?1", [key])?;
+    tx.execute("DELETE FROM images WHERE id = ?1", [key])?;
+    if names.is_empty() {
+        names.push(id.to_string());
+    }
+    Ok(names)
 }

@@ -1,0 +1,218 @@
+//! The database `db.sqlite`: its tables, and how it is opened and written.
+
+use std::path::Path;
+use std::time::Duration;
+
+use oci::{DiffId, Digest};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
+
+use crate::StoreError;
+
+/// The version of the tables, kept in `user_version`.
+const SCHEMA_VERSION: i32 = 1;
+
+/// How long a process waits for another one's transaction. Transactions are short; only a
+/// stopped process can make one last.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// docs/store-format.md explains every column.
+const SCHEMA_1: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE blobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest BLOB NOT NULL UNIQUE,
+    media_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    boot TEXT NOT NULL,
+    synced INTEGER NOT NULL DEFAULT 0,
+    leased_until INTEGER NOT NULL DEFAULT 0,
+    created INTEGER NOT NULL
+);
+CREATE INDEX blobs_unsynced ON blobs (seq) WHERE synced = 0;
+CREATE TABLE layers (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    diff_id BLOB NOT NULL UNIQUE,
+    tar_size INTEGER NOT NULL,
+    content_size INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    boot TEXT NOT NULL,
+    synced INTEGER NOT NULL DEFAULT 0,
+    leased_until INTEGER NOT NULL DEFAULT 0,
+    created INTEGER NOT NULL
+);
+CREATE INDEX layers_unsynced ON layers (seq) WHERE synced = 0;
+CREATE TABLE compressions (
+    digest BLOB PRIMARY KEY,
+    diff_id BLOB NOT NULL,
+    media_type TEXT NOT NULL,
+    size INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX compressions_of ON compressions (diff_id);
+CREATE TABLE origins (
+    digest BLOB NOT NULL,
+    repository TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    PRIMARY KEY (digest, repository)
+) WITHOUT ROWID;
+CREATE TABLE images (
+    id BLOB PRIMARY KEY,
+    manifest BLOB,
+    manifest_type TEXT,
+    manifest_size INTEGER,
+    manifest_received INTEGER NOT NULL DEFAULT 0,
+    created TEXT,
+    created_ns INTEGER NOT NULL,
+    added INTEGER NOT NULL,
+    last_tagged INTEGER,
+    size INTEGER NOT NULL,
+    labels TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    layers BLOB NOT NULL,
+    parent BLOB
+) WITHOUT ROWID;
+CREATE INDEX images_parent ON images (parent) WHERE parent IS NOT NULL;
+CREATE TABLE tags (name TEXT PRIMARY KEY, image BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX tags_image ON tags (image);
+CREATE TABLE repo_digests (
+    repository TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    image BLOB NOT NULL,
+    PRIMARY KEY (repository, digest)
+) WITHOUT ROWID;
+CREATE INDEX repo_digests_image ON repo_digests (image);
+CREATE TABLE tag_journal (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    before BLOB,
+    after BLOB,
+    at INTEGER NOT NULL
+);
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    image BLOB NOT NULL,
+    created INTEGER NOT NULL,
+    record TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX containers_image ON containers (image);
+CREATE TABLE steps (
+    key BLOB PRIMARY KEY,
+    instruction TEXT NOT NULL,
+    layer BLOB,
+    parent_chain BLOB,
+    ingredients TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    created INTEGER NOT NULL,
+    last_used INTEGER NOT NULL,
+    content_size INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE builds (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    dockerfile TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    steps TEXT NOT NULL
+);
+";
+
+/// Whether a missing database is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Create,
+    Refuse,
+}
+
+/// What the version of the tables says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Schema {
+    Current,
+    Older,
+    Newer(i32),
+}
+
+/// Opens the database without looking at its tables.
+pub(crate) fn open(path: &Path, missing: Missing) -> rusqlite::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if missing == Missing::Create {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let connection = Connection::open_with_flags(path, flags)?;
+    // Before anything that may meet a lock, or concurrent first openings fail.
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // The last process to close would otherwise pay two fsyncs; `mark_synced` checkpoints.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(connection)
+}
+
+pub(crate) fn schema(connection: &Connection) -> rusqlite::Result<Schema> {
+    let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(match version.cmp(&SCHEMA_VERSION) {
+        std::cmp::Ordering::Less => Schema::Older,
+        std::cmp::Ordering::Equal => Schema::Current,
+        std::cmp::Ordering::Greater => Schema::Newer(version),
+    })
+}
+
+/// Brings the tables up to date. The caller holds the store's opening lock.
+pub(crate) fn migrate(connection: &mut Connection, journal: &str) -> rusqlite::Result<()> {
+    connection.query_row(&format!("PRAGMA journal_mode = {journal}"), [], |_| Ok(()))?;
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if schema(&tx)? == Schema::Older {
+        tx.execute_batch(SCHEMA_1)?;
+        tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
+    tx.commit()
+}
+
+/// Runs `work` in one write transaction. Deferred transactions would fail at once when another
+/// process has written since their first read, so it is immediate.
+pub(crate) fn write<T, E: From<StoreError>>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let tx = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(StoreError::from)?;
+    let value = work(&tx)?;
+    tx.commit().map_err(StoreError::from)?;
+    Ok(value)
+}
+
+pub(crate) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
+    row.get(column).map(Digest::from_bytes)
+}
+
+pub(crate) fn optional_digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {
+    Ok(row
+        .get::<_, Option<[u8; 32]>>(column)?
+        .map(Digest::from_bytes))
+}
+
+/// SQLite has no unsigned integers; no size on disk reaches the difference.
+pub(crate) fn from_u64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn to_u64(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+}
+
+/// A list of layers is one column: their digests one after the other.
+pub(crate) fn layers_column(layers: &[DiffId]) -> Vec<u8> {
+    layers
+        .iter()
+        .flat_map(|layer| *layer.digest().as_bytes())
+        .collect()
+}
+
+pub(crate) fn layers(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<DiffId>> {
+    let bytes: Vec<u8> = row.get(column)?;
+    let digests = bytes.chunks_exact(32).map(|chunk| {
+        let chunk: [u8; 32] = chunk.try_into().expect("invariant: chunks of 32");
+        DiffId(Digest::from_bytes(chunk))
+    });
+    Ok(digests.collect())
+}

@@ -1,0 +1,4 @@
+//! Laws of the store, tested through its public interface.
+
+mod fixture;
+mod records;
