@@ -26,6 +26,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use oci::{DiffId, Digest};
@@ -272,7 +273,12 @@ fn name(layer: &LayerDir) -> Result<String, RootfsError> {
 }
 
 fn lock(mounts: &Path) -> Result<File, RootfsError> {
-    fs::create_dir_all(mounts).map_err(|source| error("create", mounts, source))?;
+    // Files of all images are below, some of them set-id: not for other users.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(mounts)
+        .map_err(|source| error("create", mounts, source))?;
     let path = mounts.join("lock");
     let file = File::options()
         .write(true)

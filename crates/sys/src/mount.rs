@@ -211,6 +211,9 @@ impl Mount {
     pub fn overlay(options: &OverlayOptions<'_>) -> Result<Self, MountError> {
         let context = Context::open("overlay")?;
         context.set_flag("userxattr")?;
+        // An index ties the upper directory to these very lower ones, which may be made anew; a
+        // kernel can have it on by default.
+        context.set_string("index", "off")?;
         for lower in options.lower {
             match lower {
                 Lower::Path(path) => context.set_directory("lowerdir+", path)?,
