@@ -1,5 +1,6 @@
 //! What a Dockerfile says: stages of instructions. All words are unexpanded.
 
+use crate::check::Rule;
 use crate::{MountFlag, Span, Spanned, heredoc};
 
 /// A parsed Dockerfile.
@@ -11,7 +12,8 @@ pub struct Dockerfile {
     pub global_args: Vec<Spanned<Arg>>,
     /// The stages, at least one.
     pub stages: Vec<Stage>,
-    /// What parses but should not be written so.
+    /// What parses but is dropped from the text; see [`check`](crate::check) for all that should
+    /// not be written so.
     pub warnings: Vec<Warning>,
 }
 
@@ -39,8 +41,8 @@ impl Default for Directives {
 /// Something that parses but should not be written so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// The name of docker's rule: `NoEmptyContinuation`.
-    pub rule: &'static str,
+    /// Which rule it breaks.
+    pub rule: Rule,
     /// What is wrong, in docker's words.
     pub message: String,
     /// Where.
@@ -64,6 +66,8 @@ pub struct Stage {
     pub span: Span,
     /// The text of the `FROM` instruction.
     pub text: String,
+    /// The comments right above it, without their `#`.
+    pub comments: Vec<String>,
 }
 
 /// One instruction after `FROM`.

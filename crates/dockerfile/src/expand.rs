@@ -108,11 +108,20 @@ pub fn words(
 /// As [`word`], but quotes mean nothing and are kept: the content of a heredoc of `COPY` or
 /// `ADD`, where docker takes the backslash as `escape` whatever the directive says.
 pub fn raw(text: &str, variable: &Variables<'_>, escape: char) -> Result<String, ExpandError> {
+    expand_raw(text, variable, escape).map(|expansion| expansion.text)
+}
+
+/// As [`raw`], and reports the variables that were used.
+pub fn expand_raw(
+    text: &str,
+    variable: &Variables<'_>,
+    escape: char,
+) -> Result<Expansion, ExpandError> {
     let mode = Mode {
         quotes: Quotes::AreText,
         ..Mode::word(escape)
     };
-    lex(text, variable, mode).map(|lexed| lexed.expansion.text)
+    lex(text, variable, mode).map(|lexed| lexed.expansion)
 }
 
 /// What the lexer does with quotes.

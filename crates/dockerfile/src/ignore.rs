@@ -14,6 +14,7 @@ pub struct Patterns {
 
 #[derive(Debug, Clone)]
 struct Rule {
+    text: String,
     pattern: Pattern,
     effect: Effect,
 }
@@ -78,6 +79,7 @@ impl Patterns {
                 None => (Effect::Exclude, pattern.as_str()),
             };
             rules.push(Rule {
+                text: pattern.to_owned(),
                 pattern: Pattern::compile(pattern, Dialect::Ignore)?,
                 effect,
             });
@@ -88,6 +90,21 @@ impl Patterns {
     /// Returns whether there are no patterns.
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
+    }
+
+    /// Returns whether some pattern brings back what another one excludes.
+    pub fn has_exceptions(&self) -> bool {
+        let mut rules = self.patterns.iter();
+        rules.any(|rule| rule.effect == Effect::Include)
+    }
+
+    /// Returns whether one pattern excludes whatever stands at the root.
+    pub(crate) fn excludes_root(&self) -> bool {
+        let everything = |rule: &Rule| {
+            let text = rule.text.as_str();
+            rule.effect == Effect::Exclude && matches!(text, "*" | "**" | "**/*")
+        };
+        self.patterns.iter().any(everything)
     }
 
     /// Returns whether `path`, relative to the context, is excluded, by itself or by a parent.
@@ -153,7 +170,7 @@ fn from_line(line: &str) -> String {
 }
 
 /// Go's `filepath.Clean`.
-fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let absolute = path.starts_with('/');
     let mut components: Vec<&str> = Vec::new();
     for component in path.split('/') {

@@ -36,6 +36,7 @@ mod span;
 mod suggest;
 mod words;
 
+pub mod check;
 pub mod expand;
 pub mod ignore;
 pub mod matching;

@@ -1,5 +1,6 @@
 //! The low-level tree: instructions as words, like BuildKit's parser makes it.
 
+use crate::check::Rule;
 use crate::error::{Fault, ParseErrorKind};
 use crate::expand::ExpandError;
 use crate::lines::{self, Line, Lines};
@@ -152,7 +153,7 @@ impl<'a> Reader<'a> {
             }
         }
         if blank {
-            self.warn_about_blank(&line);
+            self.warn_about_blank();
         }
         let span = |end| Span { start, end };
         let mut node = Node::from_line(&line, self.directives.escape)
@@ -198,11 +199,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn warn_about_blank(&mut self, line: &str) {
+    fn warn_about_blank(&mut self) {
         let number = self.lines.number;
         self.warnings.push(Warning {
-            rule: "NoEmptyContinuation",
-            message: format!("Empty continuation line found in: {line}"),
+            rule: Rule::NoEmptyContinuation,
+            message: "Empty continuation line".to_owned(),
             span: Span {
                 start: number,
                 end: number,

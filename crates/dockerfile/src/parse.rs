@@ -36,6 +36,7 @@ fn stages(text: &[u8]) -> Result<Dockerfile, Fault> {
                 instructions: Vec::new(),
                 span: node.span,
                 text: node.line.trim().to_owned(),
+                comments: node.comments.clone(),
             }),
             Statement::Instruction(instruction) => match (stages.last_mut(), instruction) {
                 (Some(stage), instruction) => stage.instructions.push(spanned(node, instruction)),
@@ -81,6 +82,7 @@ fn spanned<T>(node: &Node, value: T) -> Spanned<T> {
         value,
         span: node.span,
         text: node.line.trim().to_owned(),
+        comments: node.comments.clone(),
     }
 }
 

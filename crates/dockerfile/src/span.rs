@@ -19,4 +19,6 @@ pub struct Spanned<T> {
     /// Its text on one line: continuation lines joined, comments left out, trimmed, without the
     /// contents of heredocs.
     pub text: String,
+    /// The comments right above it, without their `#`.
+    pub comments: Vec<String>,
 }

@@ -128,10 +128,7 @@ fn empty_continuation_lines_are_warned_about() {
     let [warning] = tree.warnings.as_slice() else {
         panic!("{:?}", tree.warnings);
     };
-    assert_eq!(
-        warning.message,
-        "Empty continuation line found in: RUN a   b"
-    );
+    assert_eq!(warning.message, "Empty continuation line");
     assert_eq!(warning.span.start, 3);
 }
 
