@@ -7,17 +7,21 @@
 //! what a key is made of.
 
 mod base;
+mod bases;
 mod build;
 mod context;
 mod copy;
 mod error;
 mod event;
+mod export;
+mod fault;
 mod located;
 mod lower;
 mod options;
 mod plan;
 mod progress;
 mod run;
+mod size;
 mod solve;
 mod variables;
 mod vertex;

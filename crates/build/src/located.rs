@@ -6,7 +6,7 @@ use dockerfile::Span;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located<E> {
     /// What happened.
-    pub error: E,
+    pub error: Box<E>,
     /// The lines of the instruction; `None` when it is about the whole file.
     pub span: Option<Span>,
     /// The word at fault as it is written there; it gives the column.
@@ -17,7 +17,7 @@ impl<E> Located<E> {
     /// An error about the instruction at `span`.
     pub(crate) fn at(span: Span, error: impl Into<E>) -> Self {
         Self {
-            error: error.into(),
+            error: Box::new(error.into()),
             span: Some(span),
             word: None,
         }
@@ -34,7 +34,7 @@ impl<E> Located<E> {
     /// An error without a place.
     pub(crate) fn nowhere(error: impl Into<E>) -> Self {
         Self {
-            error: error.into(),
+            error: Box::new(error.into()),
             span: None,
             word: None,
         }
@@ -43,7 +43,7 @@ impl<E> Located<E> {
     /// Changes the error and keeps the place.
     pub(crate) fn map<F>(self, change: impl FnOnce(E) -> F) -> Located<F> {
         Located {
-            error: change(self.error),
+            error: Box::new(change(*self.error)),
             span: self.span,
             word: self.word,
         }

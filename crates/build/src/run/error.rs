@@ -23,7 +23,7 @@ pub enum RunError {
         command: String,
         /// Why.
         #[source]
-        source: StartError,
+        source: Box<StartError>,
     },
     /// The container cannot be waited for.
     #[error(transparent)]

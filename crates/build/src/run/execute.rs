@@ -81,7 +81,7 @@ pub(crate) fn run(
     let command = || gofmt::quote(&run_step.args.join(" "));
     let mut running = runtime::start(spec).map_err(|source| RunError::Start {
         command: command(),
-        source,
+        source: Box::new(source),
     })?;
     let is_canceled = || environment.is_canceled();
     let followed = output

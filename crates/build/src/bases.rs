@@ -1,0 +1,106 @@
+//! The base images of a build, fetched at the same time.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use dockerfile::Span;
+use layer::Timestamp;
+use oci::{ImageConfig, Platform, Reference};
+
+use crate::base::{BaseImage, BaseImageError};
+use crate::fault::Faults;
+use crate::located::Located;
+use crate::lower::LowerError;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::{BuildContext, BuildError, SolveError};
+
+/// Base images that were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Bases(Vec<(Reference, Platform, BaseImage)>);
+
+impl Bases {
+    /// Asks for all images that the plan names, at the same time.
+    pub(crate) fn fetch(
+        &mut self,
+        context: &BuildContext<'_>,
+        plan: &Plan,
+        progress: &Progress<'_>,
+        faults: &Faults<'_>,
+    ) -> Result<(), BuildError> {
+        let images = plan.images();
+        let fetch = |(reference, platform, span): &(Reference, Platform, Span)| {
+            let name = format!("[internal] load metadata for {reference}");
+            let step = progress.start(&name);
+            match context.base_images.base_image(reference, platform) {
+                Ok(image) => {
+                    step.done();
+                    Ok((reference.clone(), platform.clone(), image))
+                }
+                Err(source) => {
+                    step.failed(source.to_string());
+                    let error = LowerError::BaseImage {
+                        name: reference.familiar(),
+                        reference: reference.to_string(),
+                        source,
+                    };
+                    let located = Located::at_word(*span, "", SolveError::from(error));
+                    let error = faults.located(located);
+                    Err(BuildError {
+                        step: Some(name),
+                        ..error
+                    })
+                }
+            }
+        };
+        if let [only] = images.as_slice() {
+            self.0.push(fetch(only)?);
+            return Ok(());
+        }
+        let results = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for image in &images {
+                scope.spawn(|| {
+                    let result = fetch(image);
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    results.push(result);
+                });
+            }
+        });
+        for result in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            self.0.push(result?);
+        }
+        Ok(())
+    }
+
+    /// Returns the configuration of an image; one that the plan did not name is fetched now.
+    pub(crate) fn get(
+        &self,
+        context: &BuildContext<'_>,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<ImageConfig, BaseImageError> {
+        let known = self
+            .0
+            .iter()
+            .find(|(r, p, _)| r == reference && p == platform);
+        match known {
+            Some((_, _, image)) => Ok(image.config.clone()),
+            // A trigger of a base image names it.
+            None => Ok(context.base_images.base_image(reference, platform)?.config),
+        }
+    }
+
+    /// Returns when the newest of them was made.
+    pub(crate) fn created(&self) -> Option<Timestamp> {
+        let created = |(_, _, image): &(_, _, BaseImage)| {
+            let text = image.config.created.as_deref()?;
+            let time = store::Timestamp::parse(text)?;
+            Some(Timestamp {
+                seconds: time.0.div_euclid(1_000_000_000),
+                nanoseconds: 0,
+            })
+        };
+        self.0.iter().filter_map(created).max()
+    }
+}
