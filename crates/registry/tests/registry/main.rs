@@ -1,0 +1,9 @@
+//! The client against scripted servers, and client and server against other programs. All on
+//! loopback.
+
+mod scripted;
+
+mod authentication;
+mod failures;
+mod pulls;
+mod pushes;
