@@ -6,9 +6,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use layer::{Form, Limits};
+use layer::Form;
 use registry::{Client, ClientOptions};
-use store::{NewLayer, Store, StoreError};
+use store::{Store, StoreError};
 
 /// Where an engine keeps its things, and how it behaves.
 #[derive(Debug, Clone)]
@@ -76,7 +76,10 @@ impl Engine {
         {
             return Ok(form);
         }
-        let scratch = self.options.run.join(format!("probe-{}", std::process::id()));
+        let scratch = self
+            .options
+            .run
+            .join(format!("probe-{}", std::process::id()));
         fs::create_dir_all(&scratch)?;
         let form = Form::probe(&scratch);
         fs::remove_dir_all(&scratch)?;
@@ -85,7 +88,10 @@ impl Engine {
             Form::Tree => "tree",
         };
         // Renamed into place: another process may read it now.
-        let partial = self.options.run.join(format!("form-{user}.{}", std::process::id()));
+        let partial = self
+            .options
+            .run
+            .join(format!("form-{user}.{}", std::process::id()));
         fs::write(&partial, format!("{boot} {name}"))?;
         fs::rename(&partial, &path)?;
         Ok(form)
@@ -108,13 +114,4 @@ impl fmt::Debug for Engine {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
-}
-
-/// Turns the bytes of a layer, compressed or not, into a layer in the directory `scratch`.
-pub fn unpack(
-    blob: &mut dyn io::Read,
-    scratch: &std::path::Path,
-) -> Result<NewLayer, Box<dyn std::error::Error + Send + Sync>> {
-    let _ = (blob, scratch, Limits::default());
-    unimplemented!()
 }

@@ -4,3 +4,8 @@
 //! Nothing here prints, reads the environment or ends the process; progress comes as events.
 
 pub mod container;
+mod engine;
+pub mod ops;
+pub mod time;
+
+pub use engine::{Engine, EngineOptions};

@@ -199,14 +199,20 @@ mod tests {
         let filter = filter.expect("valid");
         assert_eq!(filter.dangling, Some(true));
         let labels = |pairs: &[(&str, &str)]| {
-            let pairs = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            let pairs = pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
             pairs.collect::<BTreeMap<_, _>>()
         };
         assert!(filter.labels_pass(&labels(&[("a", "b"), ("c", "")])));
         assert!(!filter.labels_pass(&labels(&[("a", "x"), ("c", "")])));
         for (filters, purpose, expected) in [
             (&["bogus=1"], Purpose::List, "invalid filter 'bogus'"),
-            (&["dangling=x"], Purpose::List, "invalid filter 'dangling=x'"),
+            (
+                &["dangling=x"],
+                Purpose::List,
+                "invalid filter 'dangling=x'",
+            ),
             (&["label!=x"], Purpose::List, "invalid filter 'label!'"),
             (&["since=x"], Purpose::Prune, "invalid filter 'since'"),
         ] {

@@ -1,0 +1,69 @@
+//! Images from a registry.
+
+use oci::{MAX_MANIFEST_SIZE, Manifest, Platform, Reference};
+use registry::ClientError;
+use store::{Copied, CopyError, CopyOptions, Event, Store, StoreError, StoreTarget, copy};
+
+use super::layers::unpack;
+use crate::Engine;
+
+/// Why an image was not pulled. Layers that arrived stay, and are not fetched again.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The registry cannot be used.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The image was not copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Pulls the image that `name` (with tag or digest) names at its registry for `platform`, and
+/// gives it that name.
+pub fn pull(
+    engine: &Engine,
+    name: &Reference,
+    platform: &Platform,
+    events: &(dyn Fn(Event) + Sync),
+) -> Result<Copied, PullError> {
+    let store = engine.store();
+    let lock = store.lock_shared()?;
+    let remote = engine.client().repository(name)?;
+    let target = StoreTarget::new(store, &unpack);
+    let options = CopyOptions {
+        platform: platform.clone(),
+        parallel: super::parallel_layers(),
+        events,
+    };
+    let copied = copy(&remote, &target, &options)?;
+    store.tag(name, &copied.image, Some(&copied.named.digest))?;
+    if let Ok(manifest) = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE) {
+        record_origins(store, &manifest, name)?;
+    }
+    drop(lock);
+    Ok(copied)
+}
+
+/// Returns the tags that the repository of `name` has at its registry.
+pub fn tags(engine: &Engine, name: &Reference) -> Result<Vec<String>, PullError> {
+    Ok(engine.client().repository(name)?.tags()?)
+}
+
+/// Remembers that the repository of `name` has the layers of `manifest`: a push to another one of
+/// the same registry need not send them.
+pub(super) fn record_origins(
+    store: &Store,
+    manifest: &[u8],
+    name: &Reference,
+) -> Result<(), StoreError> {
+    let Ok(manifest) = Manifest::parse(manifest) else {
+        return Ok(());
+    };
+    for layer in &manifest.layers {
+        store.record_origin(&layer.digest, &name.repository())?;
+    }
+    Ok(())
+}
