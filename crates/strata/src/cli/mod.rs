@@ -1,16 +1,28 @@
 //! The command line: docker's words in, docker's text and exit codes out.
 
+mod background;
 mod command;
+mod confirm;
 mod environment;
 mod error;
 mod flags;
+mod history;
+mod image_prune;
+mod images;
+mod import;
+mod inspect;
 mod listing;
+mod load;
+mod name;
 mod output;
 mod progress;
 mod reference_hint;
+mod rmi;
+mod save;
 mod session;
 mod start;
 mod table;
+mod tag;
 mod template;
 mod tree;
 mod units;

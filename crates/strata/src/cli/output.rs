@@ -43,3 +43,8 @@ pub(crate) fn stdout_is_terminal() -> bool {
 pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
+
+/// Tells whether stdin is a terminal.
+pub(crate) fn stdin_is_terminal() -> bool {
+    io::stdin().is_terminal()
+}

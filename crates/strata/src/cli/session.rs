@@ -1,6 +1,13 @@
 //! What a command works with.
 
+use std::cell::OnceCell;
+
+use layer::Form;
+use store::Store;
+use strata::{Engine, EngineOptions};
+
 use super::environment::Environment;
+use super::error::{CommandError, Exit, Voice};
 use super::output::Output;
 
 /// One run of the program.
@@ -10,4 +17,58 @@ pub(crate) struct Session {
     pub(crate) program: &'static str,
     pub(crate) environment: Environment,
     pub(crate) out: Output,
+    engine: OnceCell<Engine>,
+}
+
+impl Session {
+    pub(crate) fn new(program: &'static str, environment: Environment) -> Self {
+        Self {
+            program,
+            environment,
+            out: Output,
+            engine: OnceCell::new(),
+        }
+    }
+
+    /// Returns the engine; the first call opens the store.
+    pub(crate) fn engine(&self) -> Result<&Engine, CommandError> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let environment = &self.environment;
+        let form = environment.layer_form.as_deref();
+        let engine = Engine::open(EngineOptions {
+            root: environment.root.clone(),
+            run: environment.run.clone(),
+            form: form.map(Form::parse).transpose()?,
+            docker_config: environment.docker_config.clone(),
+        })?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// Returns the store; the first call opens it.
+    pub(crate) fn store(&self) -> Result<&Store, CommandError> {
+        Ok(self.engine()?.store())
+    }
+
+    /// Does `work` for each of `words`, goes on after an error, and tells whether all went well.
+    pub(crate) fn each(
+        &mut self,
+        words: &[String],
+        mut work: impl FnMut(&str, &mut Self) -> Result<(), CommandError>,
+    ) -> Exit {
+        let mut exit = Exit::SUCCESS;
+        for word in words {
+            if let Err(error) = work(word, self) {
+                let (text, code) = error.report(Voice::Plain, self.program, "");
+                if !text.is_empty() {
+                    self.out.talk(&text);
+                }
+                if code != Exit::SUCCESS {
+                    exit = code;
+                }
+            }
+        }
+        exit
+    }
 }

@@ -20,11 +20,7 @@ pub(crate) fn start() -> ExitCode {
         .collect::<Result<Vec<_>, _>>()
     {
         Ok(words) => {
-            let mut session = Session {
-                program,
-                environment: Environment::read(),
-                out,
-            };
+            let mut session = Session::new(program, Environment::read());
             tree::run(&words, &mut session)
         }
         Err(word) => {

@@ -6,10 +6,26 @@ use super::command::{Command, flag_table};
 use super::error::{CommandError, Exit, Voice};
 use super::flags::{Arguments, Flag, FlagError, Flags, Order};
 use super::session::Session;
-use super::version;
+use super::{
+    background, history, image_prune, images, import, inspect, load, rmi, save, tag, version,
+};
 
 /// All commands.
-const COMMANDS: &[&Command] = &[&version::COMMAND];
+const COMMANDS: &[&Command] = &[
+    &background::COMMAND,
+    &history::COMMAND,
+    &image_prune::COMMAND,
+    &images::COMMAND,
+    &import::COMMAND,
+    &inspect::ANY,
+    &inspect::CONTAINER,
+    &inspect::IMAGE,
+    &load::COMMAND,
+    &rmi::COMMAND,
+    &save::COMMAND,
+    &tag::COMMAND,
+    &version::COMMAND,
+];
 
 /// Commands that only hold others.
 const GROUPS: &[(&str, &str)] = &[
@@ -173,7 +189,7 @@ fn main_help(session: &mut Session) -> Result<Exit, CommandError> {
     let program = session.program;
     let mut all: Vec<(&str, &str)> = Vec::new();
     for command in COMMANDS {
-        let own = command.names.iter().find(|name| !name.contains(' '));
+        let own = command.names.iter().find(|name| !name.contains([' ', '.']));
         all.extend(own.map(|name| (*name, command.about)));
     }
     all.sort_unstable();

@@ -3,9 +3,12 @@
 
 pub mod log;
 pub mod name;
+pub mod options;
+pub mod status;
 pub mod supervise;
 pub mod variables;
 mod volume;
 mod word;
 
+pub use options::{Container, ContainerOptions, FindError, NetworkMode};
 pub use volume::{Bind, VolumeError};

@@ -2,7 +2,10 @@
 
 use oci::{ImageConfig, RunConfig};
 use serde_json::{Map, Value, json};
-use store::{ImageRecord, Store, StoreError};
+use store::{ContainerRecord, ContainerState, ImageRecord, Store, StoreError};
+
+use crate::container::Container;
+use crate::container::status::Status;
 
 /// What `image inspect` shows of an image, its keys in docker's order.
 pub fn image(store: &Store, image: &ImageRecord) -> Result<Value, StoreError> {
@@ -45,7 +48,7 @@ pub fn image(store: &Store, image: &ImageRecord) -> Result<Value, StoreError> {
         "RootFS",
         json!({"Type": "layers", "Layers": config.rootfs.diff_ids}),
     );
-    let tagged = image.last_tagged.clone();
+    let tagged = image.last_tagged.map(|time| time.to_string());
     set(
         "Metadata",
         json!({"LastTagTime": tagged.unwrap_or_else(|| ZERO_TIME.to_owned())}),
@@ -90,4 +93,126 @@ fn sorted(value: Value) -> Value {
         }
         other => other,
     }
+}
+
+/// What `container inspect` shows, its keys in docker's order.
+pub fn container(store: &Store, container: &Container) -> Value {
+    let record = &container.record;
+    let options = &container.options;
+    let directory = store.container_dir(&record.id);
+    let file = |name: &str| directory.join(name).display().to_string();
+    let (program, arguments) = match record.command.split_first() {
+        Some((program, arguments)) => (program.as_str(), arguments),
+        None => ("", &[][..]),
+    };
+    let binds: Vec<String> = options
+        .binds
+        .iter()
+        .map(|bind| {
+            let mode = if bind.read_only { ":ro" } else { "" };
+            format!("{}:{}{mode}", bind.source.display(), bind.target)
+        })
+        .collect();
+    let mounts: Vec<Value> = options
+        .binds
+        .iter()
+        .map(|bind| {
+            json!({
+                "Type": "bind",
+                "Source": bind.source,
+                "Destination": bind.target,
+                "Mode": if bind.read_only { "ro" } else { "" },
+                "RW": !bind.read_only,
+                "Propagation": "rprivate",
+            })
+        })
+        .collect();
+    json!({
+        "Id": record.id,
+        "Created": record.created.to_string(),
+        "Path": program,
+        "Args": arguments,
+        "State": state(store, record),
+        "Image": record.image.to_string(),
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "LogPath": container.log_path(store),
+        "Name": format!("/{}", record.name),
+        "RestartCount": 0,
+        "Driver": "strata",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": null,
+        "HostConfig": {
+            "Binds": binds,
+            "NetworkMode": options.network.name(),
+            "AutoRemove": record.auto_remove,
+            "ReadonlyRootfs": options.read_only,
+            "Privileged": false,
+        },
+        "GraphDriver": {
+            "Data": {"UpperDir": file("rw/upper"), "WorkDir": file("rw/work")},
+            "Name": "strata",
+        },
+        "Mounts": mounts,
+        "Config": container_config(container),
+        "NetworkSettings": {"Networks": {options.network.name(): {}}},
+    })
+}
+
+fn container_config(container: &Container) -> Value {
+    let options = &container.options;
+    let config = &options.config;
+    json!({
+        "Hostname": options.hostname,
+        "Domainname": config.domainname,
+        "User": config.user,
+        "AttachStdin": options.stdin,
+        "AttachStdout": true,
+        "AttachStderr": true,
+        "ExposedPorts": config.exposed_ports,
+        "Tty": options.tty,
+        "OpenStdin": options.stdin,
+        "StdinOnce": options.stdin,
+        "Env": config.env,
+        "Cmd": config.cmd,
+        "Image": container.record.image_name,
+        "Volumes": config.volumes,
+        "WorkingDir": config.working_dir,
+        "Entrypoint": config.entrypoint,
+        "OnBuild": null,
+        "Labels": config.labels,
+        "StopSignal": config.stop_signal,
+    })
+}
+
+fn state(store: &Store, record: &ContainerRecord) -> Value {
+    let status = Status::of(store, record);
+    let (pid, code, started, finished) = match (&record.state, &status) {
+        (ContainerState::Running { pid, started, .. }, Status::Running { .. }) => {
+            (*pid, 0, Some(*started), None)
+        }
+        (ContainerState::Running { started, .. }, _) => (0, status.code(), Some(*started), None),
+        (ContainerState::Exited { code, finished }, _) => (0, *code, None, Some(*finished)),
+        (ContainerState::Created, _) => (0, 0, None, None),
+    };
+    let time = |time: Option<store::Timestamp>| {
+        time.map_or_else(|| ZERO_TIME.to_owned(), |time| time.to_string())
+    };
+    json!({
+        "Status": status.name(),
+        "Running": matches!(status, Status::Running { .. }),
+        "Paused": false,
+        "Restarting": false,
+        "OOMKilled": false,
+        "Dead": false,
+        "Pid": pid,
+        "ExitCode": code,
+        "Error": "",
+        "StartedAt": time(started),
+        "FinishedAt": time(finished),
+    })
 }

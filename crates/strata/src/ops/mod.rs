@@ -1,15 +1,17 @@
 //! One operation for each command.
 
 pub mod changes;
+pub mod commit;
+pub mod create;
 pub mod history;
 pub mod image_filter;
 pub mod import;
 pub mod inspect;
+pub mod launch;
 pub mod layers;
 pub mod load;
 mod parallel;
-pub mod pull;
-pub mod push;
 pub mod save;
+pub mod tidy;
 
 use parallel::parallel_layers;

@@ -1,6 +1,6 @@
 //! Images from a registry.
 
-use oci::{MAX_MANIFEST_SIZE, Manifest, Platform, Reference};
+use oci::{MAX_MANIFEST_SIZE, ManifestOrIndex, Platform, Reference};
 use registry::ClientError;
 use store::{Copied, CopyError, CopyOptions, Event, Store, StoreError, StoreTarget, copy};
 
@@ -59,7 +59,7 @@ pub(super) fn record_origins(
     manifest: &[u8],
     name: &Reference,
 ) -> Result<(), StoreError> {
-    let Ok(manifest) = Manifest::parse(manifest) else {
+    let Ok(ManifestOrIndex::Manifest(manifest)) = ManifestOrIndex::parse(None, manifest) else {
         return Ok(());
     };
     for layer in &manifest.layers {

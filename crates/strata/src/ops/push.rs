@@ -1,6 +1,6 @@
 //! Images to a registry.
 
-use oci::{Manifest, Platform, Reference};
+use oci::{ManifestOrIndex, Platform, Reference};
 use registry::ClientError;
 use store::{
     Copied, CopyError, CopyOptions, Event, ExchangeError, LayerForm, Source as _, Store,
@@ -79,7 +79,7 @@ pub fn push(
 /// `manifest`.
 fn neighbours(store: &Store, manifest: &[u8], name: &Reference) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
-    let Ok(manifest) = Manifest::parse(manifest) else {
+    let Ok(ManifestOrIndex::Manifest(manifest)) = ManifestOrIndex::parse(None, manifest) else {
         return Ok(found);
     };
     for layer in &manifest.layers {

@@ -1,0 +1,146 @@
+//! `strata inspect`, `strata image inspect` and `strata container inspect`.
+
+use serde_json::Value;
+use serde_json::ser::PrettyFormatter;
+use store::{ContainerError, ResolveError};
+use strata::container::{Container, FindError};
+use strata::ops::inspect;
+
+use super::command::{Arity, Command};
+use super::error::{CommandError, Exit, Voice};
+use super::flags::{Arguments, Flag};
+use super::name;
+use super::session::Session;
+use super::template::{Format, Purpose, Subject};
+use super::version::FORMAT_HELP;
+
+pub(crate) const IMAGE: Command = Command {
+    names: &["image inspect"],
+    usage: "[OPTIONS] IMAGE [IMAGE...]",
+    about: "Display detailed information on one or more images",
+    flags: &[Flag::one("format", "string", FORMAT_HELP).short('f')],
+    refused: &["platform"],
+    arity: Arity::AtLeast(1),
+    run: |arguments, session| run(arguments, session, find_image),
+    ..Command::DEFAULT
+};
+
+pub(crate) const CONTAINER: Command = Command {
+    names: &["container inspect"],
+    usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+    about: "Display detailed information on one or more containers",
+    flags: &[Flag::one("format", "string", FORMAT_HELP).short('f')],
+    refused: &["size"],
+    arity: Arity::AtLeast(1),
+    run: |arguments, session| run(arguments, session, find_container),
+    ..Command::DEFAULT
+};
+
+pub(crate) const ANY: Command = Command {
+    names: &["inspect"],
+    usage: "[OPTIONS] NAME|ID [NAME|ID...]",
+    about: "Return low-level information on containers and images",
+    flags: &[
+        Flag::one("format", "string", FORMAT_HELP).short('f'),
+        Flag::one("type", "string", "Only inspect objects of the given type"),
+    ],
+    refused: &["size"],
+    arity: Arity::AtLeast(1),
+    run: run_any,
+    ..Command::DEFAULT
+};
+
+type Find = fn(&str, &Session) -> Result<Value, CommandError>;
+
+fn run_any(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
+    let find = match arguments.text("type") {
+        None | Some("") => find_any,
+        Some("image") => find_image,
+        Some("container") => find_container,
+        Some(other) => {
+            return Err(CommandError::client(format!(
+                "unknown type: {other:?}; must be one of \"container\" or \"image\""
+            )));
+        }
+    };
+    run(arguments, session, find)
+}
+
+fn run(arguments: &Arguments, session: &mut Session, find: Find) -> Result<Exit, CommandError> {
+    let mut objects = Vec::new();
+    let mut errors = Vec::new();
+    for word in &arguments.positional {
+        match find(word, session) {
+            Ok(object) => objects.push(object),
+            Err(error) => errors.push(error),
+        }
+    }
+    let rendered = render(arguments.text("format"), &objects);
+    if rendered.is_err() {
+        // docker has ended the line of a result before it finds that there is none.
+        session.out.data("\n")?;
+    }
+    session.out.data(&rendered?)?;
+    let mut exit = Exit::SUCCESS;
+    for error in errors {
+        let (text, code) = error.report(Voice::Plain, session.program, "");
+        session.out.talk(&text);
+        exit = code;
+    }
+    Ok(exit)
+}
+
+fn render(format: Option<&str>, objects: &[Value]) -> Result<String, CommandError> {
+    match format {
+        None | Some("") => Ok(format!("{}\n", pretty(objects))),
+        Some("json") => Ok(format!("{}\n", Value::Array(objects.to_vec()))),
+        Some(template) => {
+            let format = Format::parse(template, Purpose::Data, Subject::Object)?;
+            let mut text = String::new();
+            for object in objects {
+                text.push_str(&format.execute(&gotmpl::to_value(object)?)?);
+                text.push('\n');
+            }
+            if text.is_empty() {
+                text.push('\n');
+            }
+            Ok(text)
+        }
+    }
+}
+
+fn pretty(objects: &[Value]) -> String {
+    let mut bytes = Vec::new();
+    let formatter = PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    serde::Serialize::serialize(objects, &mut serializer).expect("invariant: values are JSON");
+    String::from_utf8(bytes).expect("invariant: JSON is UTF-8")
+}
+
+fn find_image(word: &str, session: &Session) -> Result<Value, CommandError> {
+    let store = session.store()?;
+    let image = name::resolve(store, word)?;
+    Ok(inspect::image(store, &image)?)
+}
+
+fn find_container(word: &str, session: &Session) -> Result<Value, CommandError> {
+    let store = session.store()?;
+    let container = Container::find(store, word)?;
+    Ok(inspect::container(store, &container))
+}
+
+fn find_any(word: &str, session: &Session) -> Result<Value, CommandError> {
+    let store = session.store()?;
+    match Container::find(store, word) {
+        Ok(container) => return Ok(inspect::container(store, &container)),
+        Err(FindError::Container(ContainerError::NotFound(_))) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match store.resolve(word) {
+        Ok(image) => Ok(inspect::image(store, &image)?),
+        Err(ResolveError::NotFound { .. } | ResolveError::Invalid(_)) => Err(CommandError::client(
+            format!("Error: No such object: {word}"),
+        )),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,26 @@
+//! `strata tag`.
+
+use super::command::{Arity, Command};
+use super::error::{CommandError, Exit};
+use super::flags::Arguments;
+use super::name;
+use super::session::Session;
+
+pub(crate) const COMMAND: Command = Command {
+    names: &["image tag", "tag"],
+    usage: "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+    about: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+    arity: Arity::Exactly(2),
+    run,
+    ..Command::DEFAULT
+};
+
+fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
+    let target = name::parse_tag(&arguments.positional[1])?;
+    let store = session.store()?;
+    let lock = store.lock_shared()?;
+    let image = name::resolve(store, &arguments.positional[0])?;
+    store.tag(&target, &image.id, None)?;
+    drop(lock);
+    Ok(Exit::SUCCESS)
+}

@@ -1,0 +1,73 @@
+//! Where a build takes base images and downloads from: the store, then the registries.
+
+use build::{BaseImage, BaseImageError, BaseImages, Download};
+use oci::{Platform, Reference};
+use store::ResolveError;
+
+use super::pull;
+use crate::Engine;
+
+/// When the registry is asked for a base image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// When the store lacks it.
+    Missing,
+    /// Always (`--pull`).
+    Always,
+}
+
+/// The base images of one build.
+#[derive(Debug)]
+pub struct EngineImages<'a> {
+    engine: &'a Engine,
+    policy: PullPolicy,
+}
+
+impl<'a> EngineImages<'a> {
+    /// Returns the images of `engine`.
+    pub fn new(engine: &'a Engine, policy: PullPolicy) -> Self {
+        Self { engine, policy }
+    }
+}
+
+impl BaseImages for EngineImages<'_> {
+    fn base_image(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<BaseImage, BaseImageError> {
+        let store = self.engine.store();
+        let name = reference.clone().or_latest();
+        if self.policy == PullPolicy::Missing {
+            match store.resolve(&name.to_string()) {
+                Ok(image) if image.platform.serves(platform) => {
+                    let config = store.image_config(&image.id)?;
+                    return Ok(BaseImage {
+                        id: image.id,
+                        config,
+                    });
+                }
+                Ok(_) | Err(ResolveError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let copied = pull::pull(self.engine, &name, platform, &|_| {})?;
+        Ok(BaseImage {
+            id: copied.image,
+            config: store.image_config(&copied.image)?,
+        })
+    }
+
+    fn download(&self, url: &str) -> Result<Download, BaseImageError> {
+        let download = self.engine.client().download(url)?;
+        let last_modified = download
+            .last_modified()
+            .and_then(|text| jiff::fmt::rfc2822::parse(text).ok())
+            .map(|time| time.timestamp().as_second());
+        Ok(Download {
+            last_modified,
+            file_name: download.file_name().map(str::to_owned),
+            content: Box::new(download),
+        })
+    }
+}

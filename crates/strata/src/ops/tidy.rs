@@ -1,0 +1,44 @@
+//! What is left to do after commands: syncing, sweeping, deleting.
+
+use std::fs::{File, TryLockError};
+
+use layer::rootfs::unmount_layer;
+use oci::DiffId;
+use store::{Store, StoreError};
+
+/// Tells whether there is anything to tidy up.
+pub fn is_needed(store: &Store) -> bool {
+    matches!(store.has_trash(), Ok(true)) || matches!(store.needs_sync(), Ok(true))
+}
+
+/// Syncs what was written, sweeps if nobody works, and deletes what is in the trash. Does
+/// nothing while another process tidies up.
+pub fn run(store: &Store) -> Result<(), StoreError> {
+    let path = store.run_dir().join("tidy.lock");
+    let failed = |source| StoreError::Io {
+        action: "lock",
+        path: path.clone(),
+        source,
+    };
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(()),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    if store.needs_sync()? {
+        store.mark_synced()?;
+    }
+    if let Some(swept) = store.try_sweep()? {
+        unmount(store, &swept.layers);
+    }
+    store.empty_trash()
+}
+
+/// Removes the shared mounts of layers. One that a container uses stays until the next boot:
+/// it holds no name that anyone would use again.
+pub fn unmount(store: &Store, layers: &[DiffId]) {
+    for layer in layers {
+        drop(unmount_layer(&store.layer_mounts_dir(), layer));
+    }
+}
