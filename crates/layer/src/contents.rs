@@ -306,9 +306,11 @@ impl Contents {
     fn link(&mut self, target: &[u8], parent: InodeId, name: &[u8]) -> Result<(), EntryError> {
         let missing = || EntryError::HardlinkTargetMissing(target.to_vec());
         let (target_parent, target_name) = split(target);
-        let found = self
-            .resolve(target_parent, Missing::Fail)
-            .map_err(|_| missing())?;
+        let found = self.resolve(target_parent, Missing::Fail);
+        let found = found.map_err(|error| match error {
+            EntryError::SymlinkLoop => error,
+            _ => missing(),
+        })?;
         let id = self.child(found, target_name).ok_or_else(missing)?;
         if self.directory(id).is_some() {
             return Err(EntryError::HardlinkToDirectory(target.to_vec()));

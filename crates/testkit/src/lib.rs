@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What tests of several crates share.
+
+pub mod random;
+pub mod tarball;

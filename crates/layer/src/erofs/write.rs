@@ -89,7 +89,7 @@ impl IndexWriter {
         let data_start = meta_start + layout.meta_size.next_multiple_of(BLOCK_SIZE);
         let end = data_start + layout.data_blocks * BLOCK_SIZE;
         let superblock = Superblock {
-            root_nid: u16::try_from(FIRST_SLOT).expect("invariant: a small constant"),
+            root_nid: layout.root_nid()?,
             inodes: size::on_disk(layout.order.len()),
             build_time: layout.build_time.seconds,
             build_nanoseconds: layout.build_time.nanoseconds,
@@ -173,6 +173,12 @@ impl Layout {
         }
         layout.order = order;
         layout
+    }
+
+    /// The root comes first; only its own length can move it from the first slot.
+    fn root_nid(&self) -> Result<u16, IndexWriteError> {
+        let slot = self.places[InodeId::ROOT.index()].slot;
+        u16::try_from(slot).map_err(|_| IndexWriteError::TooLarge)
     }
 
     fn place(&mut self, id: InodeId, inode: &Inode, data_size: u64) {
