@@ -38,7 +38,7 @@ use sys::{
 use crate::base::{self, BaseError};
 use crate::metadata::FileError;
 use crate::tree::{self, TreeError};
-use crate::{Form, LayerDir};
+use crate::{Form, LayerDir, OPAQUE_XATTR};
 
 /// What a root file system is made of.
 #[derive(Debug, Clone, Copy)]
@@ -117,13 +117,20 @@ pub fn mount(options: &RootfsOptions<'_>) -> Result<Mount, RootfsError> {
         lower.push(base.clone());
     }
     for layer in options.layers.iter().rev() {
-        lower.push(match options.form {
+        let path = match options.form {
             Form::Erofs => shared_mount(options.mounts, layer)?,
             Form::Tree => {
                 tree::unpack(layer)?;
                 layer.tree()
             }
-        });
+        };
+        let opaque = sys::xattr::get(&path, OPAQUE_XATTR)
+            .map_err(|source| FileError::new("read attributes of", &path, source))?;
+        lower.push(path);
+        // Overlayfs merges roots whatever they say.
+        if opaque.is_some() {
+            break;
+        }
     }
     if options.upper.is_none() && lower.len() == 1 {
         return read_only(&base);

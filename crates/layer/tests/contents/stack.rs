@@ -76,103 +76,101 @@ fn paths(tree: &Tree) -> Vec<&str> {
         .collect()
 }
 
-#[test]
-fn privileged_whiteouts_and_opaque_directories_hide_what_is_below() {
-    let base = [
+/// What the layers of the next tests lie on.
+fn base() -> Vec<Member> {
+    vec![
         Member::directory("."),
         Member::directory("a"),
         Member::file("a/one", b"1"),
         Member::file("a/two", b"2"),
         Member::directory("b"),
-        Member::file("b/x", b"x"),
         Member::file("c", b"c"),
         Member::directory("d"),
         Member::directory("d/e"),
         Member::file("d/e/f", b"f"),
+    ]
+}
+
+/// Asserts what is seen of `top` on the base; paths are separated by spaces.
+fn check_top(what: &str, top: &[Member], expected: &str) {
+    let tree = check(&[&base(), top], what);
+    assert_eq!(paths(&tree).join(" "), expected, "{what}");
+}
+
+#[test]
+fn privileged_whiteouts_hide_what_is_below() {
+    let file = |name: &str| Member::file(name, b"");
+    let dir = |name: &str| Member::directory(name);
+    check_top(
+        "one name",
+        &[dir("a"), file("a/.wh.one")],
+        "a a/two b c d d/e d/e/f",
+    );
+    check_top("a whole directory", &[file(".wh.d")], "a a/one a/two b c");
+    check_top(
+        "what is not there",
+        &[file("a/.wh.none")],
+        "a a/one a/two b c d d/e d/e/f",
+    );
+    let opaque = [dir("a"), file("a/new"), file("a/.wh..wh..opq")];
+    check_top("an opaque directory", &opaque, "a a/new b c d d/e d/e/f");
+    check_top("everything", &[file(".wh..wh..opq"), file("new")], "new");
+    let aufs = [
+        file(".wh..wh.aufs"),
+        dir(".wh..wh.plnk"),
+        file(".wh..wh.plnk/1"),
     ];
-    for (what, top, expected) in [
-        (
-            "one name",
-            vec![Member::directory("a"), Member::file("a/.wh.one", b"")],
-            vec!["a", "a/two", "b", "b/x", "c", "d", "d/e", "d/e/f"],
-        ),
-        (
-            "a whole directory",
-            vec![Member::file(".wh.d", b"")],
-            vec!["a", "a/one", "a/two", "b", "b/x", "c"],
-        ),
-        (
-            "an opaque directory",
-            vec![
-                Member::directory("a"),
-                Member::file("a/new", b""),
-                Member::file("a/.wh..wh..opq", b""),
-            ],
-            vec!["a", "a/new", "b", "b/x", "c", "d", "d/e", "d/e/f"],
-        ),
-        (
-            "a whiteout before a directory of its name",
-            vec![
-                Member::file(".wh.a", b""),
-                Member::directory("a"),
-                Member::file("a/new", b""),
-            ],
-            vec!["a", "a/new", "b", "b/x", "c", "d", "d/e", "d/e/f"],
-        ),
-        (
-            "a whiteout after a directory of its name",
-            vec![
-                Member::directory("a"),
-                Member::file("a/new", b""),
-                Member::file(".wh.a", b""),
-            ],
-            vec!["a", "a/new", "b", "b/x", "c", "d", "d/e", "d/e/f"],
-        ),
-        (
-            "a whiteout beside a file of its name",
-            vec![Member::file("c", b"new"), Member::file(".wh.c", b"")],
-            vec!["a", "a/one", "a/two", "b", "b/x", "c", "d", "d/e", "d/e/f"],
-        ),
-        (
-            "a whiteout of what is not there",
-            vec![Member::file("a/.wh.none", b"")],
-            vec!["a", "a/one", "a/two", "b", "b/x", "c", "d", "d/e", "d/e/f"],
-        ),
-        (
-            "a file over a directory",
-            vec![Member::file("d", b"")],
-            vec!["a", "a/one", "a/two", "b", "b/x", "c", "d"],
-        ),
-        (
-            "a directory over a file",
-            vec![Member::directory("c"), Member::file("c/x", b"")],
-            vec![
-                "a", "a/one", "a/two", "b", "b/x", "c", "c/x", "d", "d/e", "d/e/f",
-            ],
-        ),
-        (
-            "a directory over a file over a directory",
-            vec![Member::file("d", b""), Member::directory("d")],
-            vec!["a", "a/one", "a/two", "b", "b/x", "c", "d"],
-        ),
-        (
-            "bookkeeping of aufs",
-            vec![
-                Member::file(".wh..wh.aufs", b""),
-                Member::directory(".wh..wh.plnk"),
-                Member::file(".wh..wh.plnk/1", b""),
-            ],
-            vec!["a", "a/one", "a/two", "b", "b/x", "c", "d", "d/e", "d/e/f"],
-        ),
-        (
-            "everything",
-            vec![Member::file(".wh..wh..opq", b""), Member::file("new", b"")],
-            vec!["new"],
-        ),
-    ] {
-        let tree = check(&[&base, &top], what);
-        assert_eq!(paths(&tree), expected, "{what}");
-    }
+    check_top(
+        "bookkeeping of aufs",
+        &aufs,
+        "a a/one a/two b c d d/e d/e/f",
+    );
+}
+
+#[test]
+fn privileged_what_a_layer_has_is_seen_beside_whiteouts_of_its_name() {
+    let file = |name: &str| Member::file(name, b"");
+    let dir = |name: &str| Member::directory(name);
+    let expected = "a a/new b c d d/e d/e/f";
+    check_top(
+        "whiteout first",
+        &[file(".wh.a"), dir("a"), file("a/new")],
+        expected,
+    );
+    check_top(
+        "whiteout last",
+        &[dir("a"), file("a/new"), file(".wh.a")],
+        expected,
+    );
+    check_top(
+        "no entry for the directory",
+        &[file("a/new"), file(".wh.a")],
+        expected,
+    );
+    check_top("a file", &[file("d"), file(".wh.d")], "a a/one a/two b c d");
+}
+
+#[test]
+fn privileged_other_types_replace_what_is_below() {
+    let file = |name: &str| Member::file(name, b"");
+    let dir = |name: &str| Member::directory(name);
+    check_top(
+        "a file over a directory",
+        &[file("d")],
+        "a a/one a/two b c d",
+    );
+    let over_file = [dir("c"), file("c/x")];
+    check_top(
+        "a directory over a file",
+        &over_file,
+        "a a/one a/two b c c/x d d/e d/e/f",
+    );
+    let both = [file("d"), dir("d")];
+    check_top(
+        "a directory over a file over a directory",
+        &both,
+        "a a/one a/two b c d",
+    );
 }
 
 #[test]
