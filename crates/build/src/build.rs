@@ -89,7 +89,7 @@ fn parse(progress: &Progress<'_>, faults: &Faults<'_>) -> Result<Dockerfile, Bui
     if let Ok(dockerfile) = &parsed {
         for warning in &dockerfile.warnings {
             progress.send(Event::Warning {
-                rule: warning.rule.to_owned(),
+                rule: warning.rule.name().to_owned(),
                 message: warning.message.clone(),
                 line: usize::try_from(warning.span.start).unwrap_or_default(),
             });

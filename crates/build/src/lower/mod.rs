@@ -11,3 +11,6 @@ mod stage;
 
 pub use error::LowerError;
 pub use stage::{Graph, Images, Lowered, PlannedHistory, lower};
+
+#[cfg(test)]
+mod tests;
