@@ -6,6 +6,7 @@ mod capability;
 mod confined;
 mod mount;
 mod namespace;
+mod overlay;
 mod process;
 mod seccomp;
 mod signal;
@@ -17,10 +18,10 @@ pub use bpf::attach_device_filter;
 pub use capability::{Capability, drop_capabilities, drop_from_bounding_set};
 pub use confined::{ConfinedError, Root};
 pub use mount::{
-    Lower, Mount, MountAttributes, MountError, OverlayOptions, Propagation, Recursion, Unmount,
-    Upper, is_mount_point, unmount,
+    Mount, MountAttributes, MountError, Propagation, Recursion, Unmount, is_mount_point, unmount,
 };
 pub use namespace::{bring_up_loopback, join_new_session_keyring, unshare_cgroup};
+pub use overlay::{Lower, OverlayOptions, Upper};
 pub use process::{
     Child, CloneOptions, Cloned, Ended, Launcher, Namespaces, clone_into, read_report, send_signal,
     wait,

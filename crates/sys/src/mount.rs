@@ -8,12 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::overlay::{self, OverlayOptions};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, openat, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    move_mount, open_tree,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree,
 };
 
 /// A mount tree. It starts detached and goes away when dropped; once attached it stays where it
@@ -164,36 +165,6 @@ pub struct MountAttributes {
     pub propagation: Option<Propagation>,
 }
 
-/// One lower directory of an overlay.
-#[derive(Debug, Clone, Copy)]
-pub enum Lower<'a> {
-    /// A directory by its path.
-    Path(&'a Path),
-    /// An open directory or the root of a mount, also a detached one.
-    Fd(BorrowedFd<'a>),
-}
-
-/// The writable directories of an overlay; both on one file system, both existing.
-#[derive(Debug, Clone, Copy)]
-pub struct Upper<'a> {
-    /// Receives the changes.
-    pub upper: &'a Path,
-    /// The kernel's scratch directory; empty at the first mount.
-    pub work: &'a Path,
-}
-
-/// What an overlay is made of.
-#[derive(Debug, Clone, Copy)]
-pub struct OverlayOptions<'a> {
-    /// The read-only directories, topmost first; at least one, at most 500.
-    pub lower: &'a [Lower<'a>],
-    /// Where changes go; without it the overlay is read-only.
-    pub upper: Option<Upper<'a>>,
-    /// Never waits for the disk. After a crash the upper directory must be thrown away, and the
-    /// kernel refuses to mount it again.
-    pub volatile: bool,
-}
-
 impl Mount {
     /// Mounts the EROFS image `index`, whose file contents are in `device`, read-only.
     ///
@@ -209,25 +180,7 @@ impl Mount {
 
     /// Mounts an overlay whose own marks are `user.overlay.*` attributes.
     pub fn overlay(options: &OverlayOptions<'_>) -> Result<Self, MountError> {
-        let context = Context::open("overlay")?;
-        context.set_flag("userxattr")?;
-        // An index ties the upper directory to these very lower ones, which may be made anew; a
-        // kernel can have it on by default.
-        context.set_string("index", "off")?;
-        for lower in options.lower {
-            match lower {
-                Lower::Path(path) => context.set_directory("lowerdir+", path)?,
-                Lower::Fd(fd) => context.set_fd("lowerdir+", *fd)?,
-            }
-        }
-        if let Some(upper) = options.upper {
-            context.set_directory("upperdir", upper.upper)?;
-            context.set_directory("workdir", upper.work)?;
-            if options.volatile {
-                context.set_flag("volatile")?;
-            }
-        }
-        context.mount()
+        overlay::mount(options)
     }
 
     /// Returns a copy of the mount at `source`, as `mount --bind` makes one; of a file, too.
@@ -375,21 +328,21 @@ fn clone_flags(recursion: Recursion) -> OpenTreeFlags {
     }
 }
 
-fn descriptor_path(fd: BorrowedFd<'_>) -> PathBuf {
+pub(crate) fn descriptor_path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 /// A file system in the making.
-struct Context<'a> {
+pub(crate) struct Context<'a> {
     filesystem: &'a str,
-    fd: OwnedFd,
+    pub(crate) fd: OwnedFd,
 }
 
 /// The longest string that `fsconfig(2)` takes.
 const MAX_PARAMETER: usize = 255;
 
 impl<'a> Context<'a> {
-    fn open(filesystem: &'a str) -> Result<Self, MountError> {
+    pub(crate) fn open(filesystem: &'a str) -> Result<Self, MountError> {
         let fd = fsopen(filesystem, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
             if errno == Errno::NODEV {
                 return MountError::UnknownFilesystem {
@@ -407,11 +360,11 @@ impl<'a> Context<'a> {
         Ok(Self { filesystem, fd })
     }
 
-    fn set_flag(&self, key: &str) -> Result<(), MountError> {
+    pub(crate) fn set_flag(&self, key: &str) -> Result<(), MountError> {
         fsconfig_set_flag(&self.fd, key).map_err(|errno| self.error(key, errno))
     }
 
-    fn set_string(&self, key: &str, value: &str) -> Result<(), MountError> {
+    pub(crate) fn set_string(&self, key: &str, value: &str) -> Result<(), MountError> {
         fsconfig_set_string(&self.fd, key, value)
             .map_err(|errno| self.error(&format!("{key}={value}"), errno))
     }
@@ -430,22 +383,7 @@ impl<'a> Context<'a> {
         Ok(Some(file))
     }
 
-    fn set_directory(&self, key: &str, path: &Path) -> Result<(), MountError> {
-        let directory = open(path, OFlags::PATH | OFlags::DIRECTORY)?;
-        self.set_fd(key, directory.as_fd())
-    }
-
-    /// Kernels before 6.13 take no descriptors here, but they follow a path that leads through
-    /// one and resolve it at once.
-    fn set_fd(&self, key: &str, fd: BorrowedFd<'_>) -> Result<(), MountError> {
-        match fsconfig_set_fd(&self.fd, key, fd) {
-            Err(Errno::INVAL) => fsconfig_set_string(&self.fd, key, descriptor_path(fd)),
-            result => result,
-        }
-        .map_err(|errno| self.error(key, errno))
-    }
-
-    fn mount(&self) -> Result<Mount, MountError> {
+    pub(crate) fn mount(&self) -> Result<Mount, MountError> {
         fsconfig_create(&self.fd).map_err(|errno| self.error("create", errno))?;
         let mount = fsmount(
             &self.fd,
@@ -456,7 +394,7 @@ impl<'a> Context<'a> {
         Ok(Mount(mount))
     }
 
-    fn error(&self, step: &str, errno: Errno) -> MountError {
+    pub(crate) fn error(&self, step: &str, errno: Errno) -> MountError {
         MountError::Create {
             filesystem: self.filesystem.to_owned(),
             step: step.to_owned(),
@@ -479,7 +417,7 @@ impl<'a> Context<'a> {
     }
 }
 
-fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, MountError> {
+pub(crate) fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, MountError> {
     openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| MountError::Open {
         path: path.to_owned(),
         source: errno.into(),

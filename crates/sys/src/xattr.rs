@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn attributes_round_trip_by_path_and_descriptor() {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         std::fs::write(&path, "").unwrap();
         let long = vec![7; 3000];
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn symbolic_links_are_not_followed() {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         let link = directory.path().join("link");
         std::fs::write(&file, "").unwrap();
