@@ -147,60 +147,31 @@ impl Write for BlobWriter<'_> {
     }
 }
 
-/// Receives a blob whose name is not known yet: an upload, a layer being compressed. Dropped
-/// without commit, it leaves nothing.
+/// A file that receives a blob whose name is not known yet, apart from any store: it can wait
+/// between the requests that fill it. Dropped without commit, it leaves nothing.
 #[derive(Debug)]
-pub struct NewBlob<'a> {
-    store: &'a Store,
+pub struct Upload {
     path: PathBuf,
     file: File,
     hasher: Hasher,
     size: u64,
 }
 
-impl NewBlob<'_> {
+impl Upload {
     /// Returns how many bytes were written.
     pub fn size(&self) -> u64 {
         self.size
     }
-
-    /// Gives the blob its name and records it.
-    pub fn commit(self, media_type: &MediaType) -> Result<Descriptor, StoreError> {
-        let digest = self.hasher.clone().finish();
-        self.finish(media_type, digest)
-    }
-
-    /// Commits as [`NewBlob::commit`] does if the content has digest `expected`.
-    pub fn commit_as(
-        self,
-        media_type: &MediaType,
-        expected: &Digest,
-    ) -> Result<Descriptor, StoreError> {
-        let found = self.hasher.clone().finish();
-        if found != *expected {
-            return Err(StoreError::DigestMismatch {
-                expected: *expected,
-                found,
-            });
-        }
-        self.finish(media_type, found)
-    }
-
-    fn finish(self, media_type: &MediaType, digest: Digest) -> Result<Descriptor, StoreError> {
-        self.store
-            .name_blob(&self.path, media_type, &digest, self.size)?;
-        Ok(Descriptor::new(&media_type.0, digest, self.size))
-    }
 }
 
-impl Drop for NewBlob<'_> {
+impl Drop for Upload {
     fn drop(&mut self) {
         // After a commit nothing has the name; otherwise a failure leaves the file to a sweep.
         drop(fs::remove_file(&self.path));
     }
 }
 
-impl Write for NewBlob<'_> {
+impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hasher.update(&bytes[..count]);
@@ -210,6 +181,46 @@ impl Write for NewBlob<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Receives a blob whose name is not known yet: a layer being compressed. Dropped without
+/// commit, it leaves nothing.
+#[derive(Debug)]
+pub struct NewBlob<'a> {
+    store: &'a Store,
+    upload: Upload,
+}
+
+impl NewBlob<'_> {
+    /// Returns how many bytes were written.
+    pub fn size(&self) -> u64 {
+        self.upload.size
+    }
+
+    /// Gives the blob its name and records it.
+    pub fn commit(self, media_type: &MediaType) -> Result<Descriptor, StoreError> {
+        let digest = self.upload.hasher.clone().finish();
+        self.store.finish_upload(&self.upload, media_type, digest)
+    }
+
+    /// Commits as [`NewBlob::commit`] does if the content has digest `expected`.
+    pub fn commit_as(
+        self,
+        media_type: &MediaType,
+        expected: &Digest,
+    ) -> Result<Descriptor, StoreError> {
+        self.store.commit_upload(self.upload, media_type, expected)
+    }
+}
+
+impl Write for NewBlob<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.upload.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.upload.flush()
     }
 }
 
@@ -241,19 +252,54 @@ impl Store {
 
     /// Starts receiving a blob whose digest is not known.
     pub fn new_blob(&self) -> Result<NewBlob<'_>, StoreError> {
+        let upload = self.begin_upload()?;
+        Ok(NewBlob {
+            store: self,
+            upload,
+        })
+    }
+
+    /// Starts an upload.
+    pub fn begin_upload(&self) -> Result<Upload, StoreError> {
         self.check_writable()?;
         // No sweep may see the file before it is locked.
         let _lock = self.lock_shared()?;
         let path = self.ingest_dir().join(format!("{}.new", unique_name()));
         let file = open_ingest(&path, Existing::Refuse)?;
         file.lock().map_err(at("lock", &path))?;
-        Ok(NewBlob {
-            store: self,
+        Ok(Upload {
             path,
             file,
             hasher: Hasher::new(),
             size: 0,
         })
+    }
+
+    /// Makes an upload a blob if its content has digest `expected`.
+    pub fn commit_upload(
+        &self,
+        upload: Upload,
+        media_type: &MediaType,
+        expected: &Digest,
+    ) -> Result<Descriptor, StoreError> {
+        let found = upload.hasher.clone().finish();
+        if found != *expected {
+            return Err(StoreError::DigestMismatch {
+                expected: *expected,
+                found,
+            });
+        }
+        self.finish_upload(&upload, media_type, found)
+    }
+
+    fn finish_upload(
+        &self,
+        upload: &Upload,
+        media_type: &MediaType,
+        digest: Digest,
+    ) -> Result<Descriptor, StoreError> {
+        self.name_blob(&upload.path, media_type, &digest, upload.size)?;
+        Ok(Descriptor::new(&media_type.0, digest, upload.size))
     }
 
     /// Stores a small blob.
@@ -264,7 +310,7 @@ impl Store {
         }
         let mut blob = self.new_blob()?;
         let written = blob.write_all(bytes);
-        written.map_err(at("write", &blob.path))?;
+        written.map_err(at("write", &blob.upload.path))?;
         blob.commit(media_type)
     }
 

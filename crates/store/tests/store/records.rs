@@ -1,6 +1,5 @@
 //! Laws of the records: what is stored is found, and nothing else is.
 
-
 use crate::fixture::{Fixture, config_with};
 use oci::{DiffId, Digest, MediaType, Reference};
 use store::{
