@@ -9,7 +9,9 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FsWord, Mode, OFlags, mkdirat, openat, rmdir, statfs};
+use rustix::fs::{
+    CWD, FlockOperation, FsWord, Mode, OFlags, flock, fstat, mkdirat, openat, rmdir, stat, statfs,
+};
 use rustix::io::Errno;
 
 use crate::StartError;
@@ -20,9 +22,13 @@ const CGROUP_SUPER_MAGIC: FsWord = 0x0027_e0eb;
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 
 /// A group of one container; removed when dropped.
+///
+/// Its directory is locked as long as this value lives. A killed process leaves an empty group
+/// behind without a lock, and the next one that makes a group beside it removes it.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     path: PathBuf,
+    directory: OwnedFd,
     entrance: Entrance,
 }
 
@@ -31,17 +37,17 @@ pub(crate) struct Cgroup {
 enum Entrance {
     /// v1: it writes itself into this file.
     Tasks(OwnedFd),
-    /// v2: it is made in this directory.
-    Directory(OwnedFd),
+    /// v2: it is made in the directory.
+    Directory,
 }
 
-/// Which control groups the host has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which control groups the host has, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// Version 2 only.
-    Unified,
+    /// Version 2.
+    Unified(PathBuf),
     /// A v1 `devices` hierarchy, perhaps v2 beside it.
-    Devices,
+    Devices(PathBuf),
     /// Nothing that restricts devices.
     Absent,
 }
@@ -51,10 +57,11 @@ impl Layout {
     pub(crate) fn detect() -> Self {
         let magic = |path: &str| statfs(path).map(|status| status.f_type);
         if magic(HIERARCHIES) == Ok(CGROUP2_SUPER_MAGIC) {
-            return Self::Unified;
+            return Self::Unified(PathBuf::from(HIERARCHIES));
         }
-        if magic("/sys/fs/cgroup/devices") == Ok(CGROUP_SUPER_MAGIC) {
-            return Self::Devices;
+        let devices = "/sys/fs/cgroup/devices";
+        if magic(devices) == Ok(CGROUP_SUPER_MAGIC) {
+            return Self::Devices(PathBuf::from(devices));
         }
         Self::Absent
     }
@@ -63,34 +70,37 @@ impl Layout {
 impl Cgroup {
     /// Makes the group of container `id`. Returns `None` when this process may not make groups or
     /// the host has none: then nothing restricts the use of device nodes.
-    pub(crate) fn create(id: &str, layout: Layout) -> Result<Option<Self>, StartError> {
-        let own = match layout {
+    pub(crate) fn create(id: &str, layout: &Layout) -> Result<Option<Self>, StartError> {
+        let (mount, controller) = match layout {
             Layout::Absent => return Ok(None),
-            Layout::Unified => own_group("")
-                .map(|group| Path::new(HIERARCHIES).join(group.trim_start_matches('/'))),
-            Layout::Devices => own_group("devices").map(|group| {
-                Path::new(HIERARCHIES)
-                    .join("devices")
-                    .join(group.trim_start_matches('/'))
-            }),
+            Layout::Unified(mount) => (mount, ""),
+            Layout::Devices(mount) => (mount, "devices"),
         };
-        let own = own.map_err(StartError::step("read this process's control groups"))?;
-        let path = own.join(format!("strata-{id}"));
+        let own = own_group(controller)
+            .map(|group| mount.join(group.trim_start_matches('/')))
+            .map_err(StartError::step("read this process's control groups"))?;
+        let path = own.join(format!("{PREFIX}{id}"));
         let failed = |source: io::Error| StartError::Cgroup {
             path: path.clone(),
             source,
         };
-        match make_directory(&path) {
-            Ok(()) => {}
+        remove_abandoned(&own);
+        let directory = match make_and_lock(&path) {
+            Ok(directory) => directory,
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(failed(errno.into())),
-        }
+        };
         let entrance = match layout {
-            Layout::Unified => enter_by_directory(&path),
-            Layout::Devices | Layout::Absent => enter_by_tasks(&path),
+            Layout::Unified(_) => sys::attach_device_filter(directory.as_fd(), &filter())
+                .map(|()| Entrance::Directory),
+            Layout::Devices(_) | Layout::Absent => restrict_devices(&directory),
         };
         match entrance {
-            Ok(entrance) => Ok(Some(Self { path, entrance })),
+            Ok(entrance) => Ok(Some(Self {
+                path,
+                directory,
+                entrance,
+            })),
             Err(source) => {
                 // The first error is the one to tell; an empty group left behind does no harm.
                 rmdir(&path).ok();
@@ -102,7 +112,7 @@ impl Cgroup {
     /// Returns the directory to make the container's process in, on v2.
     pub(crate) fn directory(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         match &self.entrance {
-            Entrance::Directory(directory) => Some(directory.as_fd()),
+            Entrance::Directory => Some(self.directory.as_fd()),
             Entrance::Tasks(_) => None,
         }
     }
@@ -129,29 +139,67 @@ impl Drop for Cgroup {
     }
 }
 
-/// Makes the directory, also when a killed process has left an empty one of this name.
-fn make_directory(path: &Path) -> Result<(), Errno> {
-    let mode = Mode::from_raw_mode(0o755);
-    match mkdirat(CWD, path, mode) {
-        Err(Errno::EXIST) => {
-            rmdir(path)?;
-            mkdirat(CWD, path, mode)
+const PREFIX: &str = "strata-";
+
+/// Makes the group and locks it. Between the two, another process may take it for an abandoned
+/// one and remove it: then it is made again.
+fn make_and_lock(path: &Path) -> Result<OwnedFd, Errno> {
+    loop {
+        mkdirat(CWD, path, Mode::from_raw_mode(0o755))?;
+        let directory = match open_directory(path) {
+            Err(Errno::NOENT) => continue,
+            result => result?,
+        };
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            // Someone who clears up holds it, and is about to remove it.
+            Err(Errno::WOULDBLOCK) => {
+                rmdir(path).ok();
+                continue;
+            }
+            result => result?,
         }
-        result => result,
+        let same = stat(path).is_ok_and(|status| {
+            fstat(&directory).is_ok_and(|opened| opened.st_ino == status.st_ino)
+        });
+        if same {
+            return Ok(directory);
+        }
     }
 }
 
-fn enter_by_directory(path: &Path) -> io::Result<Entrance> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = openat(CWD, path, flags, Mode::empty())?;
-    sys::attach_device_filter(directory.as_fd(), &filter())?;
-    Ok(Entrance::Directory(directory))
+/// Removes the groups of containers whose process was killed. What is in use is locked, and what
+/// has processes in it cannot be removed; so errors do not matter.
+fn remove_abandoned(own: &Path) {
+    let Ok(entries) = fs::read_dir(own) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if !entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes())
+        {
+            continue;
+        }
+        let path = entry.path();
+        let Ok(directory) = open_directory(&path) else {
+            continue;
+        };
+        if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            rmdir(&path).ok();
+        }
+    }
 }
 
-fn enter_by_tasks(path: &Path) -> io::Result<Entrance> {
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty())
+}
+
+fn restrict_devices(directory: &OwnedFd) -> io::Result<Entrance> {
     let open = |name: &str| {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        openat(CWD, path.join(name), flags, Mode::empty())
+        openat(directory, name, flags, Mode::empty())
     };
     rustix::io::write(open("devices.deny")?, b"a")?;
     let allow = open("devices.allow")?;

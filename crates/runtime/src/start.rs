@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -32,7 +32,12 @@ use crate::{
 /// file system. The container is killed when the thread that called `start` ends: call it from
 /// a thread that lives as long as the container should.
 pub fn start(spec: Spec) -> Result<Running, StartError> {
+    start_on(spec, &Layout::detect())
+}
+
+fn start_on(spec: Spec, layout: &Layout) -> Result<Running, StartError> {
     check(&spec)?;
+    check_privileges()?;
     let root = spec
         .rootfs
         .as_fd()
@@ -44,7 +49,6 @@ pub fn start(spec: Spec) -> Result<Running, StartError> {
     let stub = Stub::new().map_err(StartError::step("make the container's first program"))?;
     let (read_end, write_end) =
         pipe_with(PipeFlags::CLOEXEC).map_err(StartError::step("make a pipe"))?;
-    let layout = Layout::detect();
     let cgroup = Cgroup::create(&spec.id, layout)?;
     let namespaces = match spec.network {
         Network::None => Namespaces::CONTAINER.and(Namespaces::NETWORK),
@@ -106,11 +110,23 @@ fn check(spec: &Spec) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Says it in one sentence, before one of many steps fails for the same reason.
+fn check_privileges() -> Result<(), StartError> {
+    let held = sys::holds(Capability::SysAdmin)
+        .map_err(StartError::step("read this process's capabilities"))?;
+    if held {
+        return Ok(());
+    }
+    Err(StartError::NotPermitted(io::Error::from(
+        rustix::io::Errno::PERM,
+    )))
+}
+
 fn plan(
     spec: Spec,
     user: user::User,
     cgroup: Option<Cgroup>,
-    layout: Layout,
+    layout: &Layout,
     report: OwnedFd,
 ) -> Result<(Plan, Option<Terminal>), StartError> {
     let mut environment = Environment::default();
@@ -155,7 +171,7 @@ fn plan(
                 .iter()
                 .map(open_bind)
                 .collect::<Result<_, _>>()?,
-            cgroup2: layout == Layout::Unified,
+            cgroup2: matches!(layout, Layout::Unified(_)),
         },
         cgroup,
         hostname: spec.hostname,
@@ -247,7 +263,12 @@ fn streams(stdio: Stdio, devpts: &Mount) -> Result<(Streams, Option<Terminal>), 
             stderr,
         } => {
             let stdin = stdin.map_or_else(open_null, Ok)?;
-            Ok((Streams::Given([stdin, stdout, stderr]), None))
+            let streams = [
+                above_standard(stdin)?,
+                above_standard(stdout)?,
+                above_standard(stderr)?,
+            ];
+            Ok((Streams::Given(streams), None))
         }
         Stdio::Terminal { rows, columns } => {
             let step = StartError::step::<rustix::io::Errno>;
@@ -269,6 +290,17 @@ fn streams(stdio: Stdio, devpts: &Mount) -> Result<(Streams, Option<Terminal>), 
     }
 }
 
+/// Moves a descriptor out of the way of the numbers that the child gives to its streams.
+fn above_standard(stream: OwnedFd) -> Result<OwnedFd, StartError> {
+    if stream.as_raw_fd() > STDERR {
+        return Ok(stream);
+    }
+    rustix::io::fcntl_dupfd_cloexec(stream, STDERR + 1)
+        .map_err(StartError::step("move a stream's descriptor"))
+}
+
+const STDERR: i32 = 2;
+
 fn open_null() -> Result<OwnedFd, StartError> {
     openat(
         rustix::fs::CWD,
@@ -289,3 +321,6 @@ fn exec_error(path: String, source: io::Error) -> StartError {
         _ => StartError::Exec { path, source },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,6 +89,12 @@ impl Capability {
     }
 }
 
+/// Tells whether the calling thread holds a capability in effect.
+pub fn holds(capability: Capability) -> io::Result<bool> {
+    let bit = CapabilitySet::from_bits_retain(capability.bit());
+    Ok(rustix::thread::capabilities(None)?.effective.contains(bit))
+}
+
 /// Takes every capability but `kept` out of what the calling thread and its descendants can ever
 /// gain. Needs `CAP_SETPCAP`.
 pub fn drop_from_bounding_set(kept: &[Capability]) -> io::Result<()> {

@@ -15,7 +15,7 @@ mod stub;
 pub mod xattr;
 
 pub use bpf::attach_device_filter;
-pub use capability::{Capability, drop_capabilities, drop_from_bounding_set};
+pub use capability::{Capability, drop_capabilities, drop_from_bounding_set, holds};
 pub use confined::{ConfinedError, Root};
 pub use mount::{
     Mount, MountAttributes, MountError, Propagation, Recursion, Unmount, is_mount_point, unmount,
