@@ -71,6 +71,12 @@ pub enum RootfsError {
     /// The metadata of directories could not be worked out or written.
     #[error(transparent)]
     Base(#[from] BaseError),
+    /// The upper directory was mounted volatile before.
+    #[error("`{}` was written without waiting for the disk and cannot be mounted again", path.display())]
+    WasVolatile {
+        /// The directory with `upper/` and `work/`.
+        path: PathBuf,
+    },
     /// A directory is no layer's.
     #[error("`{}` is no layer", path.display())]
     NotALayer {
@@ -101,6 +107,9 @@ const MAX_LOWER: usize = 500;
 
 /// One place of the upper overlay is for the lower one, and one may be for the base.
 const MAX_LAYERS: usize = MAX_LOWER + MAX_LOWER - 2;
+
+/// What the kernel leaves behind by a volatile mount, and refuses to mount again.
+const VOLATILE_MARK: &str = "work/work/incompat/volatile";
 
 /// Mounts the root file system, attached nowhere.
 ///
@@ -145,11 +154,19 @@ pub fn mount(options: &RootfsOptions<'_>) -> Result<Mount, RootfsError> {
     let upper = directories
         .as_ref()
         .map(|(upper, work)| Upper { upper, work });
-    Ok(Mount::overlay(&OverlayOptions {
+    let mount = Mount::overlay(&OverlayOptions {
         lower: &lower,
         upper,
         volatile: options.volatile,
-    })?)
+    });
+    match (mount, options.upper) {
+        (Err(_), Some(path)) if exists(&path.join(VOLATILE_MARK))? => {
+            Err(RootfsError::WasVolatile {
+                path: path.to_owned(),
+            })
+        }
+        (mount, _) => Ok(mount?),
+    }
 }
 
 /// Removes the shared mount of a layer, and the bases that lie on it. Overlays that use the mount
@@ -180,6 +197,23 @@ pub fn unmount_layer(mounts: &Path, diff_id: &DiffId) -> Result<Unmounted, Rootf
     }
     drop(lock);
     Ok(outcome)
+}
+
+/// Removes all shared mounts below `mounts`; containers that run keep theirs out of sight.
+pub fn unmount_all(mounts: &Path) -> Result<(), RootfsError> {
+    if !exists(mounts)? {
+        return Ok(());
+    }
+    let lock = lock(mounts)?;
+    for item in fs::read_dir(mounts).map_err(|source| error("read", mounts, source))? {
+        let path = item.map_err(|source| error("read", mounts, source))?.path();
+        if is_mount_point(&path).map_err(|source| error("look at", &path, source))? {
+            sys::unmount(&path, Unmount::Lazy)?;
+            fs::remove_dir(&path).map_err(|source| error("remove", &path, source))?;
+        }
+    }
+    drop(lock);
+    Ok(())
 }
 
 /// Returns the path of the layer's EROFS mount, and makes it on first use.

@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::thread;
 
-use layer::rootfs::{Unmounted, unmount_layer};
-use layer::{Form, RootfsError};
+use layer::rootfs::{Unmounted, unmount_all, unmount_layer};
+use layer::{Form, RootfsError, RootfsOptions};
 use oci::DiffId;
 
 use crate::stack::{FORMS, Stack};
@@ -255,6 +255,43 @@ fn privileged_an_upper_directory_is_kept_as_the_container_left_it() {
         assert!(describe(&mounted.path()).starts_with("700 "));
         assert_eq!(mounted.read("x").as_deref(), Some("2"));
     }
+}
+
+#[test]
+fn privileged_a_volatile_upper_directory_is_never_mounted_again() {
+    let stack = Stack::of(&[&[file("x", "1")]]);
+    let upper = stack.path().join("upper");
+    fs::create_dir(&upper).unwrap();
+    for form in FORMS {
+        let mount = |volatile| {
+            layer::rootfs::mount(&RootfsOptions {
+                layers: &stack.layers,
+                upper: Some(&upper),
+                volatile,
+                mounts: &stack.mounts(),
+                form,
+            })
+        };
+        if form == Form::Erofs {
+            mount(true).unwrap();
+        }
+        for volatile in [true, false] {
+            let error = mount(volatile).unwrap_err();
+            assert!(matches!(error, RootfsError::WasVolatile { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn privileged_all_shared_mounts_are_removed_and_made_again() {
+    let stack = Stack::of(&[&[file("x", "1")], &[file("y", "1")]]);
+    unmount_all(&stack.mounts()).unwrap();
+    let mounted = stack.mount(Form::Erofs);
+    unmount_all(&stack.mounts()).unwrap();
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!table.contains(stack.mounts().to_str().unwrap()));
+    assert_eq!(mounted.read("x").as_deref(), Some("1"));
+    assert_eq!(stack.mount(Form::Erofs).read("y").as_deref(), Some("1"));
 }
 
 #[test]

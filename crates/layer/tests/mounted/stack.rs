@@ -142,13 +142,6 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        let Ok(items) = fs::read_dir(self.mounts()) else {
-            return;
-        };
-        for item in items.flatten() {
-            if sys::is_mount_point(&item.path()).unwrap_or(false) {
-                drop(sys::unmount(&item.path(), sys::Unmount::Lazy));
-            }
-        }
+        drop(rootfs::unmount_all(&self.mounts()));
     }
 }
