@@ -34,7 +34,13 @@ enum Shape {
     Prefix(Vec<u8>),
     /// `**/` and a literal: the whole path, or its last components.
     LastComponents(Vec<u8>),
-    General,
+    /// `**/` and more: the whole path, or what follows one of its slashes.
+    AnyDepth(Box<Pattern>),
+    /// The automaton runs only on paths with the right start and end.
+    General {
+        start: Vec<u8>,
+        end: Vec<u8>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,9 +92,18 @@ impl Pattern {
             Shape::LastComponents(literal) => path
                 .strip_suffix(literal.as_slice())
                 .is_some_and(|before| before.is_empty() || before.ends_with(b"/")),
-            Shape::General => self
-                .run(path, b"")
-                .is_some_and(|states| states[self.tokens.len()]),
+            Shape::AnyDepth(rest) => {
+                let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/');
+                let mut tails = slashes.map(|(slash, _)| &path[slash + 1..]);
+                rest.matches(path) || tails.any(|tail| rest.matches(tail))
+            }
+            Shape::General { start, end } => {
+                path.starts_with(start)
+                    && path.ends_with(end)
+                    && self
+                        .run(path, b"")
+                        .is_some_and(|states| states[self.tokens.len()])
+            }
         }
     }
 
@@ -266,26 +281,45 @@ fn class_char(chars: &[char], at: usize) -> Option<(char, usize)> {
 }
 
 fn shape(tokens: &[Token]) -> Shape {
-    let literal = |tokens: &[Token]| -> Option<Vec<u8>> {
-        let mut text = String::new();
-        for token in tokens {
-            let Token::Literal(c) = token else {
-                return None;
-            };
-            text.push(*c);
-        }
-        // A literal replacement character also stands for bytes that are not UTF-8.
-        (!text.contains(char::REPLACEMENT_CHARACTER)).then(|| text.into_bytes())
-    };
     if let Some(text) = literal(tokens) {
         return Shape::Exact(text);
     }
     let shape = match tokens {
         [start @ .., Token::Everything] => literal(start).map(Shape::Prefix),
-        [Token::Optional, Token::Directories, end @ ..] => literal(end).map(Shape::LastComponents),
+        [Token::Optional, Token::Directories, end @ ..] => {
+            let any_depth = || Pattern {
+                tokens: end.to_vec(),
+                shape: general(end),
+            };
+            let shape = literal(end).map(Shape::LastComponents);
+            shape.or_else(|| Some(Shape::AnyDepth(Box::new(any_depth()))))
+        }
         _ => None,
     };
-    shape.unwrap_or(Shape::General)
+    shape.unwrap_or_else(|| general(tokens))
+}
+
+fn general(tokens: &[Token]) -> Shape {
+    let special = |token: &Token| !matches!(token, Token::Literal(_));
+    let first = tokens.iter().position(special).unwrap_or_default();
+    let last = tokens.iter().rposition(special).unwrap_or_default();
+    Shape::General {
+        start: literal(&tokens[..first]).unwrap_or_default(),
+        end: literal(&tokens[last + 1..]).unwrap_or_default(),
+    }
+}
+
+/// Returns the text of tokens that are nothing but text.
+fn literal(tokens: &[Token]) -> Option<Vec<u8>> {
+    let mut text = String::new();
+    for token in tokens {
+        let Token::Literal(c) = token else {
+            return None;
+        };
+        text.push(*c);
+    }
+    // A literal replacement character also stands for bytes that are not UTF-8.
+    (!text.contains(char::REPLACEMENT_CHARACTER)).then(|| text.into_bytes())
 }
 
 #[cfg(test)]
@@ -299,6 +333,11 @@ mod tests {
             ("*.go", "a/b.go", false),
             ("**/*.go", "a.go", true),
             ("**/*.go", "a/b/c.go", true),
+            ("**/.env*", "a/b/.env.local", true),
+            ("**/.env*", ".env", true),
+            ("**/.env*", "a/x.env", false),
+            ("**/a?/**/*.c", "x/ab/y/z.c", true),
+            ("**/a?/**/*.c", "x/a/y/z.c", false),
             ("a/**", "a/b/c", true),
             ("a/**", "a", false),
             ("a/**/z", "a/z", true),

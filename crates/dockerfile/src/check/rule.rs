@@ -51,12 +51,82 @@ pub enum Rule {
 impl Rule {
     /// Returns BuildKit's name of the rule, which skips it.
     pub fn name(self) -> &'static str {
-        self.texts().0
+        match self {
+            Self::StageNameCasing => "StageNameCasing",
+            Self::FromAsCasing => "FromAsCasing",
+            Self::NoEmptyContinuation => "NoEmptyContinuation",
+            Self::ConsistentInstructionCasing => "ConsistentInstructionCasing",
+            Self::DuplicateStageName => "DuplicateStageName",
+            Self::ReservedStageName => "ReservedStageName",
+            Self::JsonArgsRecommended => "JSONArgsRecommended",
+            Self::MaintainerDeprecated => "MaintainerDeprecated",
+            Self::UndefinedArgInFrom => "UndefinedArgInFrom",
+            Self::WorkdirRelativePath => "WorkdirRelativePath",
+            Self::UndefinedVar => "UndefinedVar",
+            Self::MultipleInstructionsDisallowed => "MultipleInstructionsDisallowed",
+            Self::LegacyKeyValueFormat => "LegacyKeyValueFormat",
+            Self::RedundantTargetPlatform => "RedundantTargetPlatform",
+            Self::SecretsUsedInArgOrEnv => "SecretsUsedInArgOrEnv",
+            Self::InvalidDefaultArgInFrom => "InvalidDefaultArgInFrom",
+            Self::FromPlatformFlagConstDisallowed => "FromPlatformFlagConstDisallowed",
+            Self::CopyIgnoredFile => "CopyIgnoredFile",
+            Self::InvalidDefinitionDescription => "InvalidDefinitionDescription",
+            Self::ExposeProtoCasing => "ExposeProtoCasing",
+            Self::ExposeInvalidFormat => "ExposeInvalidFormat",
+        }
     }
 
     /// Returns what the rule asks for.
     pub fn description(self) -> &'static str {
-        self.texts().1
+        match self {
+            Self::StageNameCasing => "Stage names should be lowercase",
+            Self::FromAsCasing => "The 'as' keyword should match the case of the 'from' keyword",
+            Self::NoEmptyContinuation => {
+                "Empty continuation lines will become errors in a future release"
+            }
+            Self::ConsistentInstructionCasing => {
+                "All commands within the Dockerfile should use the same casing (either upper or lower)"
+            }
+            Self::DuplicateStageName => "Stage names should be unique",
+            Self::ReservedStageName => "Reserved words should not be used as stage names",
+            Self::JsonArgsRecommended => {
+                "JSON arguments recommended for ENTRYPOINT/CMD to prevent unintended behavior related to OS signals"
+            }
+            Self::MaintainerDeprecated => {
+                "The MAINTAINER instruction is deprecated, use a label instead to define an image author"
+            }
+            Self::UndefinedArgInFrom => "FROM command must use declared ARGs",
+            Self::WorkdirRelativePath => {
+                "Relative workdir without an absolute workdir declared within the build can have unexpected results if the base image changes"
+            }
+            Self::UndefinedVar => "Variables should be defined before their use",
+            Self::MultipleInstructionsDisallowed => {
+                "Multiple instructions of the same type should not be used in the same stage"
+            }
+            Self::LegacyKeyValueFormat => {
+                "Legacy key/value format with whitespace separator should not be used"
+            }
+            Self::RedundantTargetPlatform => {
+                "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior"
+            }
+            Self::SecretsUsedInArgOrEnv => {
+                "Sensitive data should not be used in the ARG or ENV commands"
+            }
+            Self::InvalidDefaultArgInFrom => {
+                "Default value for global ARG results in an empty or invalid base image name"
+            }
+            Self::FromPlatformFlagConstDisallowed => {
+                "FROM --platform flag should not use a constant value"
+            }
+            Self::CopyIgnoredFile => "Attempting to Copy file that is excluded by .dockerignore",
+            Self::InvalidDefinitionDescription => {
+                "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment."
+            }
+            Self::ExposeProtoCasing => "Protocol in EXPOSE instruction should be lowercase",
+            Self::ExposeInvalidFormat => {
+                "IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future release"
+            }
+        }
     }
 
     /// Returns docker's page about the rule.
@@ -77,87 +147,5 @@ impl Rule {
     /// Returns whether the rule must be asked for.
     pub fn is_experimental(self) -> bool {
         self == Self::InvalidDefinitionDescription
-    }
-
-    fn texts(self) -> (&'static str, &'static str) {
-        match self {
-            Self::StageNameCasing => ("StageNameCasing", "Stage names should be lowercase"),
-            Self::FromAsCasing => (
-                "FromAsCasing",
-                "The 'as' keyword should match the case of the 'from' keyword",
-            ),
-            Self::NoEmptyContinuation => (
-                "NoEmptyContinuation",
-                "Empty continuation lines will become errors in a future release",
-            ),
-            Self::ConsistentInstructionCasing => (
-                "ConsistentInstructionCasing",
-                "All commands within the Dockerfile should use the same casing (either upper or lower)",
-            ),
-            Self::DuplicateStageName => ("DuplicateStageName", "Stage names should be unique"),
-            Self::ReservedStageName => (
-                "ReservedStageName",
-                "Reserved words should not be used as stage names",
-            ),
-            Self::JsonArgsRecommended => (
-                "JSONArgsRecommended",
-                "JSON arguments recommended for ENTRYPOINT/CMD to prevent unintended behavior related to OS signals",
-            ),
-            Self::MaintainerDeprecated => (
-                "MaintainerDeprecated",
-                "The MAINTAINER instruction is deprecated, use a label instead to define an image author",
-            ),
-            Self::UndefinedArgInFrom => {
-                ("UndefinedArgInFrom", "FROM command must use declared ARGs")
-            }
-            Self::WorkdirRelativePath => (
-                "WorkdirRelativePath",
-                "Relative workdir without an absolute workdir declared within the build can have unexpected results if the base image changes",
-            ),
-            Self::UndefinedVar => (
-                "UndefinedVar",
-                "Variables should be defined before their use",
-            ),
-            Self::MultipleInstructionsDisallowed => (
-                "MultipleInstructionsDisallowed",
-                "Multiple instructions of the same type should not be used in the same stage",
-            ),
-            Self::LegacyKeyValueFormat => (
-                "LegacyKeyValueFormat",
-                "Legacy key/value format with whitespace separator should not be used",
-            ),
-            Self::RedundantTargetPlatform => (
-                "RedundantTargetPlatform",
-                "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior",
-            ),
-            Self::SecretsUsedInArgOrEnv => (
-                "SecretsUsedInArgOrEnv",
-                "Sensitive data should not be used in the ARG or ENV commands",
-            ),
-            Self::InvalidDefaultArgInFrom => (
-                "InvalidDefaultArgInFrom",
-                "Default value for global ARG results in an empty or invalid base image name",
-            ),
-            Self::FromPlatformFlagConstDisallowed => (
-                "FromPlatformFlagConstDisallowed",
-                "FROM --platform flag should not use a constant value",
-            ),
-            Self::CopyIgnoredFile => (
-                "CopyIgnoredFile",
-                "Attempting to Copy file that is excluded by .dockerignore",
-            ),
-            Self::InvalidDefinitionDescription => (
-                "InvalidDefinitionDescription",
-                "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment.",
-            ),
-            Self::ExposeProtoCasing => (
-                "ExposeProtoCasing",
-                "Protocol in EXPOSE instruction should be lowercase",
-            ),
-            Self::ExposeInvalidFormat => (
-                "ExposeInvalidFormat",
-                "IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future release",
-            ),
-        }
     }
 }
