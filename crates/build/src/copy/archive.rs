@@ -140,20 +140,23 @@ impl Target<'_> {
             self.remove(&path)?;
         }
         let header = tar.header();
+        let raw = header.as_old();
         let (uid, gid) = match self.owner() {
             Some(owner) => owner,
             None => (
                 extended
                     .uid
-                    .map_or_else(|| id(header.uid()), Ok)
+                    .map_or_else(|| id(&raw.uid, header.uid()), Ok)
                     .map_err(fault)?,
                 extended
                     .gid
-                    .map_or_else(|| id(header.gid()), Ok)
+                    .map_or_else(|| id(&raw.gid, header.gid()), Ok)
                     .map_err(fault)?,
             ),
         };
-        let seconds = i64::try_from(header.mtime().map_err(fault)?).unwrap_or(i64::MAX);
+        let mode = number(&raw.mode, header.mode().map(u64::from)).map_err(fault)?;
+        let seconds = number(&raw.mtime, header.mtime()).map_err(fault)?;
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         let mtime = extended.mtime.unwrap_or(Timestamp {
             seconds,
             nanoseconds: 0,
@@ -161,7 +164,7 @@ impl Target<'_> {
         let entry = Entry {
             path,
             kind,
-            mode: header.mode().map_err(fault)? & 0o7777,
+            mode: u32::try_from(mode & 0o7777).unwrap_or_default(),
             uid,
             gid,
             mtime: mtime.min(self.epoch()),
@@ -270,9 +273,15 @@ fn rooted(name: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-fn id(found: io::Result<u64>) -> io::Result<u32> {
+/// Returns a number of a header; an empty field is 0, as in Go.
+fn number(field: &[u8], parsed: io::Result<u64>) -> io::Result<u64> {
+    let is_empty = field.iter().all(|byte| matches!(byte, 0 | b' '));
+    if is_empty { Ok(0) } else { parsed }
+}
+
+fn id(field: &[u8], parsed: io::Result<u64>) -> io::Result<u32> {
     let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "an owner out of range");
-    u32::try_from(found?).map_err(invalid)
+    u32::try_from(number(field, parsed)?).map_err(invalid)
 }
 
 fn extended<R: Read>(tar: &mut tar::Entry<'_, R>) -> io::Result<Extended> {

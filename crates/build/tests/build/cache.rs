@@ -1,0 +1,210 @@
+//! What is taken from the cache, and what is not.
+
+use std::fs::File;
+use std::time::{Duration, SystemTime};
+
+use build::{CacheUse, Event};
+use layer::EntryKind;
+
+use crate::bench::{Bench, entry};
+
+fn bench() -> Bench {
+    let mut bench = Bench::new();
+    let root = (entry("etc", EntryKind::Directory, 0o755), Vec::new());
+    bench.image("base", &[root], |_| {});
+    bench.write("a", "a");
+    bench.write("dir/b", "b");
+    bench
+}
+
+const TEXT: &str = "FROM base\nWORKDIR /w\nCOPY a .\nENV X=1\nCOPY dir dir/\nCMD [\"x\"]";
+
+#[test]
+fn nothing_changed_is_all_cached_and_the_same_image() {
+    let bench = bench();
+    let first = bench.build(TEXT);
+    assert_eq!((first.executed, first.cached), (3, 0));
+    let second = bench.build(TEXT);
+    assert_eq!((second.executed, second.cached), (0, 3));
+    assert_eq!(second.id, first.id);
+}
+
+#[test]
+fn times_do_not_count_and_content_and_mode_do() {
+    let bench = bench();
+    let first = bench.build(TEXT);
+    let file = File::options()
+        .write(true)
+        .open(bench.context().join("a"))
+        .expect("a file");
+    let later = SystemTime::now() + Duration::from_secs(100);
+    file.set_modified(later).expect("a time");
+    let touched = bench.build(TEXT);
+    assert_eq!((touched.executed, touched.cached), (0, 3));
+    assert_eq!(touched.id, first.id);
+    bench.chmod("dir/b", 0o755);
+    let changed = bench.build(TEXT);
+    assert_eq!((changed.executed, changed.cached), (1, 2));
+    bench.write("a", "A");
+    let changed = bench.build(TEXT);
+    assert_eq!((changed.executed, changed.cached), (2, 1));
+    assert_eq!(bench.files(&changed, "w/a"), ["f 644 0:0 w/a \"A\""]);
+    bench.write("unrelated", "x");
+    assert_eq!(bench.build(TEXT).executed, 0);
+}
+
+#[test]
+fn a_file_that_keeps_size_and_time_is_still_read_again() {
+    let bench = bench();
+    bench.build(TEXT);
+    let path = bench.context().join("a");
+    let before = std::fs::metadata(&path)
+        .and_then(|m| m.modified())
+        .expect("a time");
+    for content in ["1", "2", "3"] {
+        bench.write("a", content);
+        let file = File::options().write(true).open(&path).expect("a file");
+        file.set_modified(before).expect("a time");
+        let built = bench.build(TEXT);
+        assert_eq!(
+            bench.files(&built, "w/a"),
+            [format!("f 644 0:0 w/a {content:?}")]
+        );
+    }
+}
+
+#[test]
+fn a_damaged_stat_cache_is_ignored() {
+    let bench = bench();
+    let first = bench.build(TEXT);
+    let path = bench.store.stat_cache_path(&bench.context());
+    std::fs::write(&path, b"damaged").expect("writable");
+    assert_eq!(bench.build(TEXT).id, first.id);
+}
+
+#[test]
+fn no_cache_makes_the_same_layers_again() {
+    let bench = bench();
+    let first = bench.build(TEXT);
+    let mut options = bench.options(TEXT);
+    options.cache = CacheUse::Ignore;
+    let (again, _) = bench.run(&options);
+    let again = again.expect("builds");
+    assert_eq!((again.executed, again.cached), (3, 0));
+    assert_eq!(again.id, first.id);
+}
+
+#[test]
+fn what_follows_a_step_with_the_same_result_stays_cached() {
+    let bench = bench();
+    let text = |name: &str| {
+        format!("FROM base AS {name}\nCOPY {name} /x\nFROM base\nCOPY --from=0 /x /y\nWORKDIR /z")
+    };
+    bench.write("one", "same");
+    bench.write("two", "same");
+    bench.write("three", "other");
+    bench.build(&text("one"));
+    assert_eq!(
+        bench.build(&text("two")).executed,
+        1,
+        "the stage is another, its file is not"
+    );
+    assert_eq!(bench.build(&text("three")).executed, 3);
+}
+
+#[test]
+fn links_do_not_depend_on_what_is_below() {
+    let bench = bench();
+    let text = |first: &str| format!("FROM base\n{first}\nCOPY --link a /x/\n");
+    bench.build(&text("WORKDIR /one"));
+    assert_eq!(bench.build(&text("WORKDIR /two")).executed, 1);
+}
+
+#[test]
+fn steps_are_told_as_they_happen() {
+    let bench = bench();
+    let options = bench.options("FROM base\nCOPY a /\nCOPY dir /");
+    let names = |events: &[Event]| -> Vec<String> {
+        let mut names = Vec::new();
+        for event in events {
+            match event {
+                Event::StepStarted { name, .. } => names.push(name.clone()),
+                Event::StepCached { .. } => names.push("CACHED".to_owned()),
+                _ => {}
+            }
+        }
+        names
+    };
+    let (_, events) = bench.run(&options);
+    assert_eq!(
+        names(&events),
+        [
+            "[internal] load build definition from Dockerfile",
+            "[internal] load metadata for docker.io/library/base:latest",
+            "[internal] load .dockerignore",
+            "[1/3] FROM docker.io/library/base:latest",
+            "[internal] load build context",
+            "[2/3] COPY a /",
+            "[3/3] COPY dir /",
+            "exporting to image",
+        ]
+    );
+    let (_, events) = bench.run(&options);
+    assert_eq!(
+        names(&events)
+            .iter()
+            .filter(|name| *name == "CACHED")
+            .count(),
+        2
+    );
+    for event in &events {
+        if let Event::StepStarted { step, .. } = event {
+            let ends = events.iter().filter(|event| match event {
+                Event::StepDone { step: end, .. }
+                | Event::StepCached { step: end }
+                | Event::StepFailed { step: end, .. } => end == step,
+                _ => false,
+            });
+            assert_eq!(ends.count(), 1, "{step:?} ends once");
+        }
+    }
+}
+
+#[test]
+fn the_epoch_clamps_times_and_is_an_ingredient_when_given() {
+    let bench = bench();
+    let mut options = bench.options(TEXT);
+    options.epoch = Some(1_000_000_000);
+    let (built, _) = bench.run(&options);
+    let built = built.expect("builds");
+    let view = bench.view(&built);
+    for path in ["w", "w/a", "w/dir/b"] {
+        let node = view
+            .lookup(path.as_bytes())
+            .expect("readable")
+            .expect("there");
+        assert_eq!(node.entry.mtime.seconds, 1_000_000_000, "{path}");
+    }
+    assert_eq!(
+        bench.config(&built).created.as_deref(),
+        Some("2001-09-09T01:46:40Z")
+    );
+    assert_eq!(bench.build(TEXT).executed, 3);
+}
+
+#[test]
+fn builds_at_the_same_time_agree() {
+    let bench = bench();
+    let ids: Vec<_> = std::thread::scope(|scope| {
+        let builds: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| bench.build(TEXT).id))
+            .collect();
+        builds
+            .into_iter()
+            .map(|build| build.join().expect("builds"))
+            .collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    let tag = oci::Reference::parse("result").expect("valid").or_latest();
+    assert_eq!(bench.store.tagged(&tag).expect("readable"), Some(ids[0]));
+}

@@ -1,0 +1,430 @@
+//! COPY, ADD and WORKDIR.
+
+use layer::EntryKind;
+
+use crate::bench::{Bench, archive, entry, exists, link};
+
+fn bench() -> Bench {
+    let mut bench = Bench::new();
+    let directory = |path: &str, mode| (entry(path, EntryKind::Directory, mode), Vec::new());
+    let passwd = b"app:x:1000:1001::/:/bin/sh\n".to_vec();
+    let size = u64::try_from(passwd.len()).expect("small");
+    bench.image(
+        "base",
+        &[
+            directory("etc", 0o755),
+            (entry("etc/passwd", EntryKind::File { size }, 0o644), passwd),
+            directory("private", 0o700),
+            directory("real", 0o755),
+            (entry("link", link("/real"), 0o777), Vec::new()),
+            (entry("file-link", link("real/target"), 0o777), Vec::new()),
+            (entry("loop", link("loop"), 0o777), Vec::new()),
+        ],
+        |_| {},
+    );
+    bench.write("a.txt", "a");
+    bench.write("b.txt", "b");
+    bench.write("dir/one", "1");
+    bench.write("dir/sub/two", "2");
+    bench.chmod("dir/sub", 0o750);
+    bench.chmod("dir/one", 0o600);
+    bench
+}
+
+fn check(instructions: &str, path: &str, expected: &[&str]) {
+    let bench = bench();
+    let built = bench.build(&format!("FROM base\n{instructions}"));
+    assert_eq!(bench.files(&built, path), expected, "{instructions}");
+}
+
+#[test]
+fn destinations_are_files_or_directories_as_in_docker() {
+    check("COPY a.txt /x", "x", &["f 644 0:0 x \"a\""]);
+    check(
+        "COPY a.txt /x/",
+        "x",
+        &["d 755 0:0 x", "f 644 0:0 x/a.txt \"a\""],
+    );
+    check(
+        "COPY a.txt /x/y/z",
+        "x",
+        &["d 755 0:0 x", "d 755 0:0 x/y", "f 644 0:0 x/y/z \"a\""],
+    );
+    check(
+        "COPY a.txt /real",
+        "real",
+        &["d 755 0:0 real", "f 644 0:0 real/a.txt \"a\""],
+    );
+    check(
+        "WORKDIR /w\nCOPY a.txt .",
+        "w",
+        &["d 755 0:0 w", "f 644 0:0 w/a.txt \"a\""],
+    );
+    check(
+        "WORKDIR /w\nCOPY a.txt n/",
+        "w",
+        &["d 755 0:0 w", "d 755 0:0 w/n", "f 644 0:0 w/n/a.txt \"a\""],
+    );
+    check(
+        "WORKDIR w\nWORKDIR v",
+        "w",
+        &["d 755 0:0 w", "d 755 0:0 w/v"],
+    );
+}
+
+#[test]
+fn directories_give_their_contents() {
+    let contents = |root: &str| {
+        [
+            format!("d 755 0:0 {root}"),
+            format!("f 600 0:0 {root}/one \"1\""),
+            format!("d 750 0:0 {root}/sub"),
+            format!("f 644 0:0 {root}/sub/two \"2\""),
+        ]
+    };
+    for (instruction, root) in [
+        ("COPY dir /x", "x"),
+        ("COPY dir/ /x/", "x"),
+        ("COPY dir /real", "real"),
+        ("COPY di* /x/", "x"),
+    ] {
+        let expected = contents(root);
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(instruction, root, &expected);
+    }
+}
+
+#[test]
+fn wildcards_name_several_files_or_none() {
+    check(
+        "COPY *.txt /x/",
+        "x",
+        &[
+            "d 755 0:0 x",
+            "f 644 0:0 x/a.txt \"a\"",
+            "f 644 0:0 x/b.txt \"b\"",
+        ],
+    );
+    check(
+        "COPY [b-z].txt /x/",
+        "x",
+        &["d 755 0:0 x", "f 644 0:0 x/b.txt \"b\""],
+    );
+    check(
+        "COPY d*/s* /x/",
+        "x",
+        &["d 755 0:0 x", "f 644 0:0 x/two \"2\""],
+    );
+    check(
+        "COPY a.txt nope* /x/",
+        "x",
+        &["d 755 0:0 x", "f 644 0:0 x/a.txt \"a\""],
+    );
+}
+
+#[test]
+fn parents_keep_their_owner_and_mode() {
+    let bench = bench();
+    let built = bench.build("FROM base\nCOPY --chown=5:6 a.txt /private/x");
+    assert_eq!(
+        bench.files(&built, "private"),
+        ["d 700 0:0 private", "f 644 5:6 private/x \"a\""]
+    );
+}
+
+#[test]
+fn owners_are_names_of_the_image_or_numbers() {
+    for (owner, expected) in [
+        ("app", "1000:1001"),
+        ("app:0", "1000:0"),
+        ("7", "7:7"),
+        ("7:8", "7:8"),
+        ("root", "0:0"),
+    ] {
+        let line = format!("f 644 {expected} x/y \"a\"");
+        let directory = format!("d 755 {expected} x");
+        check(
+            &format!("COPY --chown={owner} a.txt /x/y"),
+            "x",
+            &[&directory, &line],
+        );
+    }
+    check("USER app\nWORKDIR /x", "x", &["d 755 1000:1001 x"]);
+    let error = bench().fail("FROM base\nCOPY --chown=nobody a.txt /x");
+    assert_eq!(
+        error.to_string(),
+        "unable to find user nobody: no matching entries in passwd file"
+    );
+}
+
+#[test]
+fn modes_are_those_of_chmod() {
+    check("COPY --chmod=700 a.txt /x", "x", &["f 700 0:0 x \"a\""]);
+    check(
+        "COPY --chmod=0604 dir/sub /x",
+        "x",
+        &["d 604 0:0 x", "f 604 0:0 x/two \"2\""],
+    );
+}
+
+#[test]
+fn links_of_the_destination_are_followed_inside_the_image() {
+    check(
+        "COPY a.txt /link/",
+        "real",
+        &["d 755 0:0 real", "f 644 0:0 real/a.txt \"a\""],
+    );
+    check(
+        "COPY dir/sub /link",
+        "real",
+        &["d 755 0:0 real", "f 644 0:0 real/two \"2\""],
+    );
+    check(
+        "COPY a.txt /file-link",
+        "real",
+        &["d 755 0:0 real", "f 644 0:0 real/target \"a\""],
+    );
+    check(
+        "WORKDIR /link/w",
+        "real",
+        &["d 755 0:0 real", "d 755 0:0 real/w"],
+    );
+    check(
+        "COPY a.txt /link/../up/x",
+        "up",
+        &["d 755 0:0 up", "f 644 0:0 up/x \"a\""],
+    );
+    let error = bench().fail("FROM base\nCOPY a.txt /loop/x");
+    assert!(error.to_string().contains("too many links"), "{error}");
+}
+
+#[test]
+fn links_of_the_context_stay_inside_it() {
+    let bench = bench();
+    bench.link("inside", "dir/one");
+    bench.link("absolute", "/dir/one");
+    bench.link("outside", "/etc/hostname");
+    bench.link("up", "../../../../etc/hostname");
+    bench.link("dir/kept", "../a.txt");
+    let built = bench.build("FROM base\nCOPY inside /x\nCOPY absolute /y\nCOPY dir /z");
+    assert_eq!(bench.files(&built, "x"), ["f 600 0:0 x \"1\""]);
+    assert_eq!(bench.files(&built, "y"), ["f 600 0:0 y \"1\""]);
+    assert!(
+        bench
+            .files(&built, "z")
+            .contains(&"l 0:0 z/kept -> ../a.txt".to_owned())
+    );
+    for name in ["outside", "up"] {
+        let error = bench.fail(&format!("FROM base\nCOPY {name} /x"));
+        assert!(
+            error
+                .to_string()
+                .ends_with(&format!("\"/{name}\": not found")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn types_do_not_change_silently() {
+    let error = bench().fail("FROM base\nCOPY dir /etc/passwd");
+    assert_eq!(
+        error.to_string(),
+        "cannot copy to non-directory: /etc/passwd"
+    );
+    let bench = bench();
+    bench.write("tree/real", "file");
+    let error = bench.fail("FROM base\nCOPY tree /");
+    assert_eq!(
+        error.to_string(),
+        "cannot replace to directory /real with file"
+    );
+    bench.write("links/link/x", "x");
+    let error = bench.fail("FROM base\nCOPY links /");
+    assert_eq!(error.to_string(), "cannot copy to non-directory: /link");
+}
+
+#[test]
+fn later_sources_win_and_names_of_one_file_stay_together() {
+    let bench = bench();
+    std::fs::hard_link(
+        bench.context().join("dir/one"),
+        bench.context().join("dir/uno"),
+    )
+    .expect("a link");
+    let built = bench.build("FROM base\nCOPY dir /x\nCOPY a.txt /x/one");
+    let view = bench.view(&built);
+    let name = |path: &[u8]| view.lookup(path).expect("readable").expect("there");
+    assert_eq!(name(b"x/uno").entry.kind, EntryKind::File { size: 1 });
+    assert_eq!(bench.files(&built, "x/uno"), ["f 600 0:0 x/uno \"1\""]);
+    let pair = bench.build("FROM base\nCOPY dir /x");
+    let view = bench.view(&pair);
+    let id = |path: &[u8]| view.lookup(path).expect("readable").expect("there").id;
+    assert_eq!(id(b"x/one"), id(b"x/uno"));
+}
+
+#[test]
+fn ignored_files_are_not_seen() {
+    let bench = bench();
+    bench.write(".dockerignore", "dir\n!dir/sub\n*.txt\n");
+    let built = bench.build("FROM base\nCOPY . /x");
+    assert_eq!(
+        bench.files(&built, "x"),
+        [
+            "d 755 0:0 x",
+            "f 644 0:0 x/.dockerignore \"dir\\n!dir/sub\\n*.txt\\n\"",
+            "d 755 0:0 x/dir",
+            "d 750 0:0 x/dir/sub",
+            "f 644 0:0 x/dir/sub/two \"2\"",
+        ]
+    );
+    let error = bench.fail("FROM base\nCOPY a.txt /x");
+    assert!(
+        error.to_string().ends_with("\"/a.txt\": not found"),
+        "{error}"
+    );
+    let path = bench.context().join("Other.dockerignore");
+    std::fs::write(&path, "dir\n").expect("a file");
+    let mut options = bench.options("FROM base\nCOPY . /x");
+    options.dockerfile_path = Some(bench.context().join("Other"));
+    let (built, _) = bench.run(&options);
+    let files = bench.files(&built.expect("builds"), "x");
+    assert!(
+        files.contains(&"f 644 0:0 x/a.txt \"a\"".to_owned()),
+        "{files:?}"
+    );
+}
+
+#[test]
+fn exclusions_and_heredocs() {
+    check(
+        "COPY --exclude=sub dir /x",
+        "x",
+        &["d 755 0:0 x", "f 600 0:0 x/one \"1\""],
+    );
+    check(
+        "ARG V=1\nCOPY <<one <<\"two\" /x/\n$V\none\n$V\ntwo",
+        "x",
+        &[
+            "d 755 0:0 x",
+            "f 644 0:0 x/one \"1\\n\"",
+            "f 644 0:0 x/two \"$V\\n\"",
+        ],
+    );
+}
+
+#[test]
+fn archives_are_unpacked_and_cannot_leave_the_destination() {
+    let tar = archive("sub/file", "content");
+    let gzip = {
+        let mut out = Vec::new();
+        let compression = layer::Compression::DEFAULT;
+        layer::compress(&mut tar.as_slice(), &mut out, compression).expect("memory");
+        out
+    };
+    for (name, bytes) in [("x.tar", tar), ("x.tgz", gzip)] {
+        let bench = bench();
+        bench.write(name, &bytes);
+        let built = bench.build(&format!("FROM base\nADD {name} /to/"));
+        assert_eq!(
+            bench.files(&built, "to"),
+            [
+                "d 755 0:0 to",
+                "l 0:0 to/out -> ../../outside",
+                "d 755 0:0 to/sub",
+                "f 640 7:8 to/sub/file \"content\"",
+            ]
+        );
+        let owned = bench.build(&format!("FROM base\nADD --chown=5 {name} /to/"));
+        assert!(bench.files(&owned, "to/sub/file")[0].starts_with("f 640 5:5"));
+        let copied = bench.build(&format!("FROM base\nCOPY {name} /to/"));
+        assert!(
+            bench
+                .view(&copied)
+                .lookup(format!("to/{name}").as_bytes())
+                .is_ok_and(|n| n.is_some())
+        );
+        assert!(!exists(bench.store.root(), "outside"));
+    }
+}
+
+#[test]
+fn archives_replace_what_is_there() {
+    let bench = bench();
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in ["real", "other/below"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1);
+        header.set_mode(0o600);
+        builder
+            .append_data(&mut header, name, &b"x"[..])
+            .expect("memory");
+    }
+    bench.write("x.tar", builder.into_inner().expect("memory"));
+    bench.write("real/hidden", "hidden");
+    let built = bench.build("FROM base\nCOPY real /real\nADD x.tar /");
+    assert_eq!(bench.files(&built, "real"), ["f 600 0:0 real \"x\""]);
+}
+
+#[test]
+fn what_is_no_archive_is_copied() {
+    let bench = bench();
+    bench.write("fake.tar", "no archive");
+    let built = bench.build("FROM base\nADD fake.tar a.txt /x/");
+    assert_eq!(
+        bench.files(&built, "x"),
+        [
+            "d 755 0:0 x",
+            "f 644 0:0 x/a.txt \"a\"",
+            "f 644 0:0 x/fake.tar \"no archive\""
+        ]
+    );
+}
+
+#[test]
+fn downloads_are_private_and_checked() {
+    let mut bench = bench();
+    bench.serve("http://h/d/file?x", b"content");
+    let built = bench.build("FROM base\nADD http://h/d/file?x /x/");
+    assert_eq!(
+        bench.files(&built, "x"),
+        ["d 755 0:0 x", "f 600 0:0 x/file \"content\""]
+    );
+    let right = oci::Digest::of(b"content");
+    let wrong = oci::Digest::of(b"other");
+    bench.build(&format!(
+        "FROM base\nADD --checksum={right} http://h/d/file?x /x/"
+    ));
+    let error = bench.fail(&format!(
+        "FROM base\nADD --checksum={wrong} http://h/d/file?x /x/"
+    ));
+    assert_eq!(
+        error.to_string(),
+        format!("digest mismatch {right}: {wrong}")
+    );
+    let error = bench.fail("FROM base\nADD http://h/nope /x/");
+    assert!(error.to_string().contains("404 Not Found"), "{error}");
+}
+
+#[test]
+fn stages_and_images_are_sources_and_keep_owners() {
+    let bench = bench();
+    let built = bench.build(
+        "FROM base AS one\nCOPY --chown=5:6 dir /made\nFROM scratch\nCOPY --from=one /made /from-stage/\n\
+         COPY --from=base /etc/passwd /from-image\nCOPY --from=0 /link/ /empty/",
+    );
+    assert_eq!(
+        bench.files(&built, "from-stage"),
+        [
+            "d 755 0:0 from-stage",
+            "f 600 5:6 from-stage/one \"1\"",
+            "d 750 5:6 from-stage/sub",
+            "f 644 5:6 from-stage/sub/two \"2\"",
+        ]
+    );
+    assert_eq!(
+        bench.files(&built, "from-image"),
+        ["f 644 0:0 from-image \"app:x:1000:1001::/:/bin/sh\\n\""]
+    );
+    assert_eq!(bench.files(&built, "empty"), ["d 755 0:0 empty"]);
+}

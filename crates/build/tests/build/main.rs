@@ -1,0 +1,7 @@
+//! Whole builds on a store of their own.
+
+mod bench;
+mod cache;
+mod copy;
+mod errors;
+mod run;
