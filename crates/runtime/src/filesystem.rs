@@ -255,7 +255,7 @@ impl Masks {
         if let Some(directory) = &self.directory {
             return Mount::open_at(directory.as_fd(), Recursion::Single)?.attach_at(target);
         }
-        let directory = Mount::tmpfs(&[("size", "0"), ("nr_inodes", "1"), ("mode", "755")])?;
+        let directory = Mount::tmpfs(&[("size", "4k"), ("nr_inodes", "1"), ("mode", "755")])?;
         let read_only = MountAttributes {
             read_only: true,
             ..SAFE

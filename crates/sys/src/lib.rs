@@ -3,6 +3,7 @@
 pub mod boot;
 mod bpf;
 mod capability;
+mod clone3;
 mod confined;
 mod mount;
 mod namespace;

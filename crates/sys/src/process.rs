@@ -20,6 +20,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::clone3::{Stack, address, clone3};
 use crate::signal::{BlockedSignals, reset_signals};
 use crate::stub::{REPORT_FD, Stub};
 
@@ -199,8 +200,7 @@ where
         | CLONE_CLEAR_SIGHAND;
     arguments.pidfd = address(&raw mut pidfd);
     arguments.exit_signal = flags(libc::SIGCHLD);
-    arguments.stack = address(stack.0.cast::<u8>());
-    arguments.stack_size = STACK_SIZE;
+    (arguments.stack, arguments.stack_size) = stack.extent();
     if let Some(cgroup) = options.cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
@@ -211,7 +211,7 @@ where
     // because CLONE_VFORK stops this thread until then, and `enter` never returns.
     let pid = unsafe { clone3(&arguments, enter::<F, E>, (&raw mut entry).cast()) };
     drop(blocked);
-    let pid = check(pid)?;
+    let pid = pid?;
     // SAFETY: CLONE_PIDFD has stored a new descriptor in this process's table.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let child = Child {
@@ -299,17 +299,9 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Enough for a deep call tree of an unoptimised build.
-const STACK_SIZE: u64 = 512 << 10;
-const GUARD_SIZE: usize = 4096;
-
 /// Widens flags that the C headers declare as `int`; the top one may be the sign bit.
 const fn flags(bits: i32) -> u64 {
     bits.cast_unsigned() as u64
-}
-
-fn address<T>(pointer: *mut T) -> u64 {
-    u64::try_from(pointer.expose_provenance()).expect("an address fits in 64 bits")
 }
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
@@ -319,56 +311,19 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     Ok(result)
 }
 
-/// The child's stack, with a page below it that nothing may touch.
-struct Stack(*mut libc::c_void, *mut libc::c_void);
-
-impl Stack {
-    fn new() -> io::Result<Self> {
-        let size = Self::mapped_size();
-        // SAFETY: asks for new memory at an address of the kernel's choice.
-        let base = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                size,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let usable = base.cast::<u8>().wrapping_add(GUARD_SIZE).cast();
-        let stack = Self(usable, base);
-        // SAFETY: the page lies inside the mapping made above.
-        if unsafe { libc::mprotect(base, GUARD_SIZE, libc::PROT_NONE) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(stack)
-    }
-
-    fn mapped_size() -> usize {
-        GUARD_SIZE + usize::try_from(STACK_SIZE).expect("a stack fits in memory")
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and no process uses it any more.
-        unsafe { libc::munmap(self.1, Self::mapped_size()) };
-    }
-}
-
 /// The first function on the child's stack.
 extern "C" fn enter<F, E>(entry: *mut libc::c_void) -> !
 where
     F: FnOnce(&Launcher<'_>) -> E,
 {
-    // SAFETY: `clone_into` passes its own entry, and stands still while this process uses it.
-    let entry = unsafe { &mut *entry.cast::<Entry<'_, F, E>>() };
-    if let Some(body) = entry.body.take() {
-        entry.outcome = Some(body(&entry.launcher));
+    let entry = entry.cast::<Entry<'_, F, E>>();
+    // SAFETY: `clone_into` passes its own entry and stands still while this process uses it. It
+    // is written through the pointer, so that the compiler knows it to be seen by others.
+    unsafe {
+        if let Some(body) = (*entry).body.take() {
+            let outcome = body(&(*entry).launcher);
+            (*entry).outcome = Some(outcome);
+        }
     }
     loop {
         // SAFETY: ends this process only; nothing of the shared memory is torn down.
@@ -376,85 +331,5 @@ where
     }
 }
 
-type Entered = extern "C" fn(*mut libc::c_void) -> !;
-
-/// Calls clone3(2); the child calls `enter(argument)` on the stack that `arguments` names.
-///
-/// # Safety
-///
-/// The stack must be unused and large enough, `enter` must never return, and what `argument`
-/// points to must stay valid while the child shares this memory.
-#[cfg(target_arch = "x86_64")]
-unsafe fn clone3(
-    arguments: &libc::clone_args,
-    enter: Entered,
-    argument: *mut libc::c_void,
-) -> libc::c_long {
-    let result: libc::c_long;
-    // SAFETY: registers that the kernel changes are declared; the child never comes back here.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "mov rdi, r12",
-            "call r13",
-            "ud2",
-            "2:",
-            inlateout("rax") libc::SYS_clone3 => result,
-            in("rdi") ptr::from_ref(arguments),
-            in("rsi") size_of::<libc::clone_args>(),
-            in("r12") argument,
-            in("r13") enter,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    errno_result(result)
-}
-
-/// Calls clone3(2); the child calls `enter(argument)` on the stack that `arguments` names.
-///
-/// # Safety
-///
-/// The stack must be unused and large enough, `enter` must never return, and what `argument`
-/// points to must stay valid while the child shares this memory.
-#[cfg(target_arch = "aarch64")]
-unsafe fn clone3(
-    arguments: &libc::clone_args,
-    enter: Entered,
-    argument: *mut libc::c_void,
-) -> libc::c_long {
-    let result: libc::c_long;
-    // SAFETY: registers that the kernel changes are declared; the child never comes back here.
-    unsafe {
-        std::arch::asm!(
-            "svc #0",
-            "cbnz x0, 2f",
-            "mov x29, xzr",
-            "mov x30, xzr",
-            "mov x0, x20",
-            "blr x21",
-            "brk #1",
-            "2:",
-            in("x8") libc::SYS_clone3,
-            inlateout("x0") ptr::from_ref(arguments) => result,
-            in("x1") size_of::<libc::clone_args>(),
-            in("x20") argument,
-            in("x21") enter,
-        );
-    }
-    errno_result(result)
-}
-
-/// Brings a raw kernel result into the C library's form, which [`check`] reads.
-fn errno_result(result: libc::c_long) -> libc::c_long {
-    if result >= 0 {
-        return result;
-    }
-    let errno = i32::try_from(-result).unwrap_or(libc::EINVAL);
-    // SAFETY: the location belongs to this thread.
-    unsafe { *libc::__errno_location() = errno };
-    -1
-}
+#[cfg(test)]
+mod tests;
