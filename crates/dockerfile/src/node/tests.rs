@@ -1,3 +1,5 @@
+//! The low-level tree is that of BuildKit.
+
 use serde_json::Value;
 
 use super::*;

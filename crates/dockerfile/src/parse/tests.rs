@@ -1,3 +1,5 @@
+//! Instructions and errors are those of BuildKit.
+
 use super::*;
 use crate::{Command, Form, HealthcheckTest, Program, RunNetwork, RunSecurity};
 
