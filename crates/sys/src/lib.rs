@@ -6,6 +6,7 @@ mod capability;
 mod clone3;
 mod confined;
 mod mount;
+mod mount_error;
 mod namespace;
 mod overlay;
 mod process;
@@ -18,9 +19,8 @@ pub mod xattr;
 pub use bpf::attach_device_filter;
 pub use capability::{Capability, drop_capabilities, drop_from_bounding_set, holds};
 pub use confined::{ConfinedError, Root};
-pub use mount::{
-    Mount, MountAttributes, MountError, Propagation, Recursion, Unmount, is_mount_point, unmount,
-};
+pub use mount::{Mount, MountAttributes, Propagation, Recursion, Unmount, is_mount_point, unmount};
+pub use mount_error::MountError;
 pub use namespace::{bring_up_loopback, join_new_session_keyring, unshare_cgroup};
 pub use overlay::{Lower, OverlayOptions, Upper};
 pub use process::{

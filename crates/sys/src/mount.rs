@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::mount_error::MountError;
 use crate::overlay::{self, OverlayOptions};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, openat, statx};
 use rustix::io::Errno;
@@ -21,103 +22,6 @@ use rustix::mount::{
 /// was put, whatever becomes of this value.
 #[derive(Debug)]
 pub struct Mount(OwnedFd);
-
-/// Why a mount could not be made, changed, attached or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum MountError {
-    /// A file or directory that takes part could not be opened.
-    #[error("cannot open `{}`", path.display())]
-    Open {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// The kernel does not know the file system.
-    #[error("this kernel has no `{filesystem}` file system")]
-    UnknownFilesystem {
-        /// The file system's name.
-        filesystem: String,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// The kernel refused to make a file system.
-    #[error("cannot mount {filesystem} ({step}){}", Log(log))]
-    Create {
-        /// The file system's name.
-        filesystem: String,
-        /// The parameter or system call that was refused.
-        step: String,
-        /// What the file system wrote about it, perhaps nothing.
-        log: String,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// A mount's attributes could not be changed.
-    #[error("cannot change the attributes of a mount")]
-    Attributes {
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// A mount could not be put where it was wanted.
-    #[error("cannot attach a mount{}", At(at.as_deref()))]
-    Attach {
-        /// Where, if it was named by a path.
-        at: Option<PathBuf>,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// A mount could not be removed.
-    #[error("cannot unmount `{}`", path.display())]
-    Unmount {
-        /// The mount point.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl MountError {
-    /// Returns what the kernel said.
-    pub fn io_error(&self) -> &io::Error {
-        match self {
-            Self::Open { source, .. }
-            | Self::UnknownFilesystem { source, .. }
-            | Self::Create { source, .. }
-            | Self::Attributes { source }
-            | Self::Attach { source, .. }
-            | Self::Unmount { source, .. } => source,
-        }
-    }
-}
-
-struct Log<'a>(&'a str);
-
-impl std::fmt::Display for Log<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        write!(f, ": {}", self.0)
-    }
-}
-
-struct At<'a>(Option<&'a Path>);
-
-impl std::fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some(path) => write!(f, " at `{}`", path.display()),
-            None => Ok(()),
-        }
-    }
-}
 
 /// Whether an operation on a mount includes the mounts below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use rustix::mount::{fsconfig_set_fd, fsconfig_set_string};
 use rustix::thread::UnshareFlags;
 
-use crate::mount::{Context, Mount, MountError, descriptor_path, open};
+use crate::mount::{Context, Mount, descriptor_path, open};
+use crate::mount_error::MountError;
 
 /// One lower directory of an overlay.
 #[derive(Debug, Clone, Copy)]

@@ -3,6 +3,7 @@
 
 mod capture;
 mod hostile;
+mod random;
 mod rootfs;
 mod snapshot;
 mod stack;
