@@ -23,8 +23,8 @@ const READ_BUFFER: usize = 1 << 20;
 ///                                                          \-> drop: kept for the next writer
 /// ```
 #[derive(Debug)]
-pub struct BlobWriter<'a> {
-    store: &'a Store,
+pub struct BlobWriter {
+    store: Store,
     descriptor: Descriptor,
     path: PathBuf,
     state: WriterState,
@@ -42,7 +42,7 @@ enum WriterState {
     },
 }
 
-impl BlobWriter<'_> {
+impl BlobWriter {
     /// Returns how many bytes are there already; the next write continues here. It is the blob's
     /// size when the store has the blob, perhaps because another process has completed it.
     pub fn offset(&self) -> u64 {
@@ -50,6 +50,11 @@ impl BlobWriter<'_> {
             WriterState::Complete => self.descriptor.size,
             WriterState::Partial { written, .. } => *written,
         }
+    }
+
+    /// Tells whether the store has the blob, so that nothing needs writing.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.state, WriterState::Complete)
     }
 
     /// Returns a reader of the bytes that are there, from the start.
@@ -109,7 +114,7 @@ impl BlobWriter<'_> {
     }
 }
 
-impl Write for BlobWriter<'_> {
+impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let too_long = |size: u64, extra: usize| {
             let extra = u64::try_from(extra).unwrap_or(u64::MAX);
@@ -147,31 +152,60 @@ impl Write for BlobWriter<'_> {
     }
 }
 
-/// A file that receives a blob whose name is not known yet, apart from any store: it can wait
-/// between the requests that fill it. Dropped without commit, it leaves nothing.
+/// Receives a blob whose name is not known yet: an upload, a layer being compressed. Dropped
+/// without commit, it leaves nothing.
 #[derive(Debug)]
-pub struct Upload {
+pub struct NewBlob {
+    store: Store,
     path: PathBuf,
     file: File,
     hasher: Hasher,
     size: u64,
 }
 
-impl Upload {
+impl NewBlob {
     /// Returns how many bytes were written.
     pub fn size(&self) -> u64 {
         self.size
     }
+
+    /// Gives the blob its name and records it.
+    pub fn commit(self, media_type: &MediaType) -> Result<Descriptor, StoreError> {
+        let digest = self.hasher.clone().finish();
+        self.finish(media_type, digest)
+    }
+
+    /// Commits as [`NewBlob::commit`] does if the content has digest `expected`.
+    pub fn commit_as(
+        self,
+        media_type: &MediaType,
+        expected: &Digest,
+    ) -> Result<Descriptor, StoreError> {
+        let found = self.hasher.clone().finish();
+        if found != *expected {
+            return Err(StoreError::DigestMismatch {
+                expected: *expected,
+                found,
+            });
+        }
+        self.finish(media_type, found)
+    }
+
+    fn finish(self, media_type: &MediaType, digest: Digest) -> Result<Descriptor, StoreError> {
+        self.store
+            .name_blob(&self.path, media_type, &digest, self.size)?;
+        Ok(Descriptor::new(&media_type.0, digest, self.size))
+    }
 }
 
-impl Drop for Upload {
+impl Drop for NewBlob {
     fn drop(&mut self) {
         // After a commit nothing has the name; otherwise a failure leaves the file to a sweep.
         drop(fs::remove_file(&self.path));
     }
 }
 
-impl Write for Upload {
+impl Write for NewBlob {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hasher.update(&bytes[..count]);
@@ -184,49 +218,9 @@ impl Write for Upload {
     }
 }
 
-/// Receives a blob whose name is not known yet: a layer being compressed. Dropped without
-/// commit, it leaves nothing.
-#[derive(Debug)]
-pub struct NewBlob<'a> {
-    store: &'a Store,
-    upload: Upload,
-}
-
-impl NewBlob<'_> {
-    /// Returns how many bytes were written.
-    pub fn size(&self) -> u64 {
-        self.upload.size
-    }
-
-    /// Gives the blob its name and records it.
-    pub fn commit(self, media_type: &MediaType) -> Result<Descriptor, StoreError> {
-        let digest = self.upload.hasher.clone().finish();
-        self.store.finish_upload(&self.upload, media_type, digest)
-    }
-
-    /// Commits as [`NewBlob::commit`] does if the content has digest `expected`.
-    pub fn commit_as(
-        self,
-        media_type: &MediaType,
-        expected: &Digest,
-    ) -> Result<Descriptor, StoreError> {
-        self.store.commit_upload(self.upload, media_type, expected)
-    }
-}
-
-impl Write for NewBlob<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.upload.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.upload.flush()
-    }
-}
-
 impl Store {
     /// Starts or resumes receiving a blob. Waits while another process receives it.
-    pub fn blob_writer(&self, descriptor: &Descriptor) -> Result<BlobWriter<'_>, StoreError> {
+    pub fn blob_writer(&self, descriptor: &Descriptor) -> Result<BlobWriter, StoreError> {
         self.check_writable()?;
         let path = self
             .ingest_dir()
@@ -243,7 +237,7 @@ impl Store {
             }
         };
         Ok(BlobWriter {
-            store: self,
+            store: self.clone(),
             descriptor: descriptor.clone(),
             path,
             state,
@@ -251,55 +245,20 @@ impl Store {
     }
 
     /// Starts receiving a blob whose digest is not known.
-    pub fn new_blob(&self) -> Result<NewBlob<'_>, StoreError> {
-        let upload = self.begin_upload()?;
-        Ok(NewBlob {
-            store: self,
-            upload,
-        })
-    }
-
-    /// Starts an upload.
-    pub fn begin_upload(&self) -> Result<Upload, StoreError> {
+    pub fn new_blob(&self) -> Result<NewBlob, StoreError> {
         self.check_writable()?;
         // No sweep may see the file before it is locked.
         let _lock = self.lock_shared()?;
         let path = self.ingest_dir().join(format!("{}.new", unique_name()));
         let file = open_ingest(&path, Existing::Refuse)?;
         file.lock().map_err(at("lock", &path))?;
-        Ok(Upload {
+        Ok(NewBlob {
+            store: self.clone(),
             path,
             file,
             hasher: Hasher::new(),
             size: 0,
         })
-    }
-
-    /// Makes an upload a blob if its content has digest `expected`.
-    pub fn commit_upload(
-        &self,
-        upload: Upload,
-        media_type: &MediaType,
-        expected: &Digest,
-    ) -> Result<Descriptor, StoreError> {
-        let found = upload.hasher.clone().finish();
-        if found != *expected {
-            return Err(StoreError::DigestMismatch {
-                expected: *expected,
-                found,
-            });
-        }
-        self.finish_upload(&upload, media_type, found)
-    }
-
-    fn finish_upload(
-        &self,
-        upload: &Upload,
-        media_type: &MediaType,
-        digest: Digest,
-    ) -> Result<Descriptor, StoreError> {
-        self.name_blob(&upload.path, media_type, &digest, upload.size)?;
-        Ok(Descriptor::new(&media_type.0, digest, upload.size))
     }
 
     /// Stores a small blob.
@@ -310,7 +269,7 @@ impl Store {
         }
         let mut blob = self.new_blob()?;
         let written = blob.write_all(bytes);
-        written.map_err(at("write", &blob.upload.path))?;
+        written.map_err(at("write", &blob.path))?;
         blob.commit(media_type)
     }
 

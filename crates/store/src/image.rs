@@ -125,6 +125,30 @@ impl Store {
         self.read(|connection| find(connection, id))
     }
 
+    /// Returns the image that came with a manifest, if its layers are all in the store.
+    pub fn image_of_manifest(&self, digest: &Digest) -> Result<Option<ImageRecord>, StoreError> {
+        let found = self.read(|connection| {
+            let mut query =
+                connection.prepare_cached("SELECT id FROM images WHERE manifest = ?1")?;
+            let id = query
+                .query_row([digest.as_bytes()], |row| db::digest(row, 0))
+                .optional()?;
+            match id {
+                Some(id) => find(connection, &ImageId(id)),
+                None => Ok(None),
+            }
+        })?;
+        let Some(image) = found else {
+            return Ok(None);
+        };
+        for layer in &image.layers {
+            if !self.has_layer(layer)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(image))
+    }
+
     /// Returns the parsed configuration of an image.
     pub fn image_config(&self, id: &ImageId) -> Result<ImageConfig, StoreError> {
         Ok(ImageConfig::parse(&self.image_config_bytes(id)?)?)

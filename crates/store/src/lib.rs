@@ -28,7 +28,7 @@ mod timestamp;
 pub use archive::{
     Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, SavedImage, save,
 };
-pub use blob::{BlobWriter, NewBlob, Upload};
+pub use blob::{BlobWriter, NewBlob};
 pub use build::BuildRecord;
 pub use container::{ContainerError, ContainerRecord, ContainerState};
 pub use error::StoreError;

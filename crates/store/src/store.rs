@@ -21,7 +21,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci::Digest;
 use rusqlite::{Connection, Transaction};
@@ -42,16 +42,21 @@ const DIRECTORIES: [&str; 7] = [
     "trash",
 ];
 
-/// An open store. Cheap to open, may be shared by threads; any number of processes may have it
-/// open. It must not be used across a fork: the child opens it again.
-#[derive(Debug)]
+/// An open store. Cheap to open and to clone, may be shared by threads; any number of processes
+/// may have it open. It must not be used across a fork: the child opens it again.
+#[derive(Debug, Clone)]
 pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     root: PathBuf,
     run: PathBuf,
     boot_id: String,
     connection: Mutex<Connection>,
     read_only: Vec<String>,
-    recovery: Option<Recovery>,
+    recovery: OnceLock<Recovery>,
 }
 
 /// What differs from the defaults when a store is opened.
@@ -83,66 +88,71 @@ impl Store {
         make_directory(run)?;
         make_directory(&run.join("layers"))?;
         let connection = open_database(root)?;
-        let mut store = Self {
+        let inner = Inner {
             root: root.to_owned(),
             run: run.to_owned(),
             boot_id,
             connection: Mutex::new(connection),
             read_only,
-            recovery: None,
+            recovery: OnceLock::new(),
         };
-        store.recovery = store.recover()?;
+        let store = Self {
+            inner: Arc::new(inner),
+        };
+        if let Some(recovery) = store.recover()? {
+            store.inner.recovery.get_or_init(|| recovery);
+        }
         Ok(store)
     }
 
     /// Returns the root directory.
     pub fn root(&self) -> &Path {
-        &self.root
+        &self.inner.root
     }
 
     /// Returns the directory of what does not outlive a boot.
     pub fn run_dir(&self) -> &Path {
-        &self.run
+        &self.inner.run
     }
 
     /// Returns the directory of partial downloads and scratch.
     pub fn ingest_dir(&self) -> PathBuf {
-        self.root.join("ingest")
+        self.inner.root.join("ingest")
     }
 
     /// Returns the directory of the shared layer mounts. It exists.
     pub fn layer_mounts_dir(&self) -> PathBuf {
-        self.run.join("layers")
+        self.inner.run.join("layers")
     }
 
     /// Returns where the state of files in the build context `context` is remembered. The
     /// directory exists, the file perhaps not.
     pub fn stat_cache_path(&self, context: &Path) -> PathBuf {
         let name = Digest::of(context.as_os_str().as_bytes()).hex();
-        self.root.join("context").join(name)
+        self.inner.root.join("context").join(name)
     }
 
     /// Returns what this opening had to discard because the machine went down before it was
     /// safely on disk; `None` in all but the first opening after a boot.
     pub fn recovery(&self) -> Option<&Recovery> {
-        self.recovery.as_ref()
+        self.inner.recovery.get()
     }
 
     pub(crate) fn boot_id(&self) -> &str {
-        &self.boot_id
+        &self.inner.boot_id
     }
 
     pub(crate) fn trash_dir(&self) -> PathBuf {
-        self.root.join("trash")
+        self.inner.root.join("trash")
     }
 
     /// Fails when the store uses features that allow only reading.
     pub(crate) fn check_writable(&self) -> Result<(), StoreError> {
-        if self.read_only.is_empty() {
+        if self.inner.read_only.is_empty() {
             return Ok(());
         }
         Err(StoreError::ReadOnly {
-            features: self.read_only.clone(),
+            features: self.inner.read_only.clone(),
         })
     }
 
@@ -151,7 +161,7 @@ impl Store {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let connection = self.connection.lock();
+        let connection = self.inner.connection.lock();
         work(&connection.unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -161,7 +171,7 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.check_writable()?;
-        let connection = self.connection.lock();
+        let connection = self.inner.connection.lock();
         db::write(
             &mut connection.unwrap_or_else(PoisonError::into_inner),
             work,
@@ -174,7 +184,7 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.check_writable()?;
-        let connection = self.connection.lock();
+        let connection = self.inner.connection.lock();
         let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
         connection.pragma_update(None, "synchronous", "FULL")?;
         let result = db::write(connection, work);

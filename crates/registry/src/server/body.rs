@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
-use store::Upload;
+use store::NewBlob;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// The piece in which files are read and sent.
@@ -82,14 +82,14 @@ impl HttpBody for FileBody {
 
 /// How the receiving of a body ended. What came before a break is in the blob.
 pub(crate) enum Received {
-    Whole(Upload),
-    Broken(Upload),
+    Whole(NewBlob),
+    Broken(NewBlob),
 }
 
 /// Appends a request's body to `blob`. Network and disk work at the same time.
-pub(crate) async fn receive(mut body: Body, blob: Upload) -> io::Result<Received> {
+pub(crate) async fn receive(mut body: Body, blob: NewBlob) -> io::Result<Received> {
     let mut blob = Some(blob);
-    let mut writing: Option<JoinHandle<io::Result<Upload>>> = None;
+    let mut writing: Option<JoinHandle<io::Result<NewBlob>>> = None;
     loop {
         let (batch, end) = gather(&mut body).await;
         let mut target = match (writing.take(), blob.take()) {
@@ -143,6 +143,6 @@ async fn gather(body: &mut Body) -> (Vec<Bytes>, End) {
     (batch, End::More)
 }
 
-fn write(blob: &mut Upload, batch: &[Bytes]) -> io::Result<()> {
+fn write(blob: &mut NewBlob, batch: &[Bytes]) -> io::Result<()> {
     batch.iter().try_for_each(|bytes| blob.write_all(bytes))
 }

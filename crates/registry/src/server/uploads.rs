@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::http::header::{CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE};
 use axum::http::{Method, Response, StatusCode};
 use oci::{Digest, MediaType, Reference};
-use store::{StoreError, Timestamp, Upload};
+use store::{NewBlob, StoreError, Timestamp};
 
 use super::body::{Received, receive};
 use super::failure::Failure;
@@ -38,17 +38,17 @@ struct Session {
     repository: Reference,
     used: Instant,
     /// `None` while a request writes to it.
-    blob: Option<Upload>,
+    blob: Option<NewBlob>,
 }
 
 /// A session that one request has for itself.
 struct Borrowed {
     id: String,
-    blob: Upload,
+    blob: NewBlob,
 }
 
 impl Sessions {
-    fn open(&self, repository: Reference, blob: Upload) -> Result<String, Failure> {
+    fn open(&self, repository: Reference, blob: NewBlob) -> Result<String, Failure> {
         let id = random_id().map_err(Failure::internal)?;
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| session.blob.is_none() || session.used.elapsed() < IDLE);
@@ -118,7 +118,7 @@ pub(crate) async fn begin(
         blocking(site, move |site| {
             let id = site
                 .sessions
-                .open(repository.clone(), site.store().begin_upload()?)?;
+                .open(repository.clone(), site.store().new_blob()?)?;
             Ok((id, repository))
         })
         .await?
@@ -227,10 +227,7 @@ async fn finish(
         site.sessions.close(&borrowed.id);
         let lock = site.store().lock_shared()?;
         let media_type = MediaType::from(OCTETS);
-        match site
-            .store()
-            .commit_upload(borrowed.blob, &media_type, &expected)
-        {
+        match borrowed.blob.commit_as(&media_type, &expected) {
             Ok(_) => {}
             Err(StoreError::DigestMismatch { .. }) => {
                 return Err(Failure::digest_invalid(&expected.to_string()));

@@ -1,8 +1,28 @@
 //! The one copy: any source to any target.
 
-use oci::{ConfigError, Descriptor, DiffId, Digest, ImageId, ManifestError, MediaType, Platform};
+use std::collections::HashSet;
+use std::io::{Cursor, Read as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use super::{BlobOutcome, ExchangeError, Source, Target};
+use oci::{
+    Descriptor, DiffId, Digest, ImageConfig, ImageId, MAX_CONFIG_SIZE, Manifest, ManifestOrIndex,
+    MediaType, Platform,
+};
+
+use super::opener::{Cancel, Opener};
+use super::{BlobOutcome, CopyError, Event, ExchangeError, Fault, LayerId, Source, Target};
+use crate::StoreError;
+
+/// How deep indexes may name indexes.
+const MAX_INDEX_DEPTH: usize = 4;
+
+/// More layers than any tool makes; docker refuses more than 127.
+const MAX_LAYERS: usize = 2000;
+
+/// How often a target is tried again after a failure that may pass.
+const TARGET_RETRIES: u32 = 3;
 
 /// How to copy.
 pub struct CopyOptions<'a> {
@@ -21,70 +41,6 @@ impl std::fmt::Debug for CopyOptions<'_> {
             .field("parallel", &self.parallel)
             .finish_non_exhaustive()
     }
-}
-
-/// A layer in the events of one copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LayerId {
-    /// Its place in the image, bottom = 0. The same blob may stand in several places.
-    pub index: usize,
-    /// The digest of the blob.
-    pub digest: Digest,
-    /// The digest of its uncompressed content.
-    pub diff_id: DiffId,
-}
-
-/// Something that happened during a copy. For each layer: queued, then exists, or started,
-/// progress and done.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// The manifest to copy is known.
-    Manifest {
-        /// What the source's name led to: the manifest or an index.
-        named: Digest,
-        /// The manifest.
-        manifest: Digest,
-        /// The number of layers.
-        layers: usize,
-    },
-    /// A layer will be looked at.
-    LayerQueued {
-        /// Which.
-        layer: LayerId,
-        /// The length of the blob.
-        size: u64,
-    },
-    /// The target has the layer.
-    LayerExists {
-        /// Which.
-        layer: LayerId,
-    },
-    /// The transfer of a layer begins.
-    LayerStarted {
-        /// Which.
-        layer: LayerId,
-    },
-    /// Bytes of a layer have arrived.
-    LayerProgress {
-        /// Which.
-        layer: LayerId,
-        /// How many so far.
-        done: u64,
-    },
-    /// A transfer broke and is tried again.
-    LayerRetry {
-        /// Which.
-        layer: LayerId,
-        /// What happened.
-        error: String,
-    },
-    /// The target has the layer now.
-    LayerDone {
-        /// Which.
-        layer: LayerId,
-        /// How it came there.
-        outcome: BlobOutcome,
-    },
 }
 
 /// The result of a copy.
@@ -110,98 +66,6 @@ pub enum CopyOutcome {
     Copied,
 }
 
-/// A side of a copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// Where the image comes from.
-    Source,
-    /// Where it goes.
-    Target,
-}
-
-/// Why a copy failed. What was transferred completely stays in the target; the image is not there.
-#[derive(Debug, thiserror::Error)]
-pub enum CopyError {
-    /// The source failed.
-    #[error(transparent)]
-    Source(ExchangeError),
-    /// The target failed.
-    #[error(transparent)]
-    Target(ExchangeError),
-    /// No image of an index is for the platform.
-    #[error("no matching manifest for {0} in the manifest list entries")]
-    NoMatchingPlatform(Platform),
-    /// Indexes name indexes without end.
-    #[error("image index {0} is nested too deeply")]
-    NestedIndex(Digest),
-    /// A document does not have the digest that its name promises.
-    #[error("{kind} digest is {found}, expected {expected}")]
-    DigestMismatch {
-        /// What kind of document.
-        kind: &'static str,
-        /// The digest that was promised.
-        expected: Digest,
-        /// The digest of what came.
-        found: Digest,
-    },
-    /// A document is longer than it may be.
-    #[error("image configuration {digest} has {size} bytes, limit {limit}")]
-    ConfigTooLarge {
-        /// The document.
-        digest: Digest,
-        /// Its length.
-        size: u64,
-        /// The limit.
-        limit: u64,
-    },
-    /// The manifest is not one.
-    #[error("manifest {digest}")]
-    Manifest {
-        /// Its digest.
-        digest: Digest,
-        /// What is wrong.
-        #[source]
-        source: ManifestError,
-    },
-    /// The configuration is not one.
-    #[error("image configuration {digest}")]
-    Config {
-        /// Its digest.
-        digest: Digest,
-        /// What is wrong.
-        #[source]
-        source: ConfigError,
-    },
-    /// The manifest holds something that is not a layer.
-    #[error("unsupported layer media type `{media_type}` in manifest {manifest}")]
-    UnsupportedLayer {
-        /// The manifest.
-        manifest: Digest,
-        /// The type.
-        media_type: MediaType,
-    },
-    /// The manifest names too many layers.
-    #[error("manifest {manifest} names {found} layers, limit {limit}")]
-    TooManyLayers {
-        /// The manifest.
-        manifest: Digest,
-        /// How many.
-        found: usize,
-        /// The limit.
-        limit: usize,
-    },
-}
-
-impl CopyError {
-    /// Returns which side failed; for documents that are wrong that is the source.
-    pub fn side(&self) -> Side {
-        match self {
-            Self::Target(_) => Side::Target,
-            _ => Side::Source,
-        }
-    }
-}
-
 /// Copies the image that `source` names to `target`: layers in parallel, then the configuration,
 /// the manifest last. Broken transfers resume; a blob with a wrong digest is fetched once more.
 pub fn copy(
@@ -209,6 +73,317 @@ pub fn copy(
     target: &dyn Target,
     options: &CopyOptions<'_>,
 ) -> Result<Copied, CopyError> {
-    let _ = (source, target, options);
-    unimplemented!()
+    let selected = select(source, &options.platform)?;
+    let (manifest, descriptor) = (&selected.manifest, &selected.descriptor);
+    let started = |layers| {
+        (options.events)(Event::Manifest {
+            named: selected.named.digest,
+            manifest: descriptor.digest,
+            layers,
+        });
+    };
+    let copied = |outcome| Copied {
+        named: selected.named.clone(),
+        manifest: descriptor.clone(),
+        image: ImageId(manifest.config.digest),
+        outcome,
+    };
+    if target.has_manifest(descriptor).map_err(CopyError::Target)? {
+        started(Vec::new());
+        return Ok(copied(CopyOutcome::UpToDate));
+    }
+    let config_bytes = fetch_config(source, &manifest.config)?;
+    let config = ImageConfig::parse(&config_bytes).map_err(|error| CopyError::Config {
+        digest: manifest.config.digest,
+        source: error,
+    })?;
+    let layers = layers(descriptor, manifest, &config)?;
+    started(layers.iter().map(|(layer, _)| *layer).collect());
+    copy_layers(source, target, options, &layers)?;
+    put_config(target, &manifest.config, config_bytes)?;
+    target
+        .put_manifest(&descriptor.media_type, &selected.bytes)
+        .map_err(CopyError::Target)?;
+    Ok(copied(CopyOutcome::Copied))
+}
+
+struct Selected {
+    named: Descriptor,
+    descriptor: Descriptor,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+}
+
+/// Follows indexes to the manifest for a platform.
+fn select(source: &dyn Source, platform: &Platform) -> Result<Selected, CopyError> {
+    let resolved = source.resolve().map_err(CopyError::Source)?;
+    let named = resolved.descriptor;
+    let (mut descriptor, mut bytes) = (named.clone(), resolved.bytes);
+    for _ in 0..MAX_INDEX_DEPTH {
+        verify("manifest", &descriptor.digest, &bytes)?;
+        let parsed = ManifestOrIndex::parse(Some(&descriptor.media_type), &bytes);
+        let parsed = parsed.map_err(|source| CopyError::Manifest {
+            digest: descriptor.digest,
+            source,
+        })?;
+        let index = match parsed {
+            ManifestOrIndex::Manifest(manifest) => {
+                return Ok(Selected {
+                    named,
+                    descriptor,
+                    bytes,
+                    manifest: *manifest,
+                });
+            }
+            ManifestOrIndex::Index(index) => index,
+        };
+        let nested = || {
+            index
+                .manifests
+                .iter()
+                .find(|entry| entry.media_type.is_index())
+        };
+        let next = index.select(platform).or_else(nested);
+        let next = next.ok_or_else(|| CopyError::NoMatchingPlatform(platform.clone()))?;
+        bytes = source.manifest(next).map_err(CopyError::Source)?;
+        descriptor = next.clone();
+    }
+    Err(CopyError::NestedIndex(named.digest))
+}
+
+fn verify(kind: &'static str, expected: &Digest, bytes: &[u8]) -> Result<(), CopyError> {
+    let found = Digest::of(bytes);
+    if found == *expected {
+        return Ok(());
+    }
+    Err(CopyError::DigestMismatch {
+        kind,
+        expected: *expected,
+        found,
+    })
+}
+
+fn fetch_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>, CopyError> {
+    if descriptor.size > MAX_CONFIG_SIZE {
+        return Err(CopyError::ConfigTooLarge {
+            digest: descriptor.digest,
+            size: descriptor.size,
+            limit: MAX_CONFIG_SIZE,
+        });
+    }
+    let reader = source.open_blob(descriptor, 0).map_err(CopyError::Source)?;
+    let mut bytes = Vec::new();
+    // One byte more than there may be shows a source that sends too much.
+    let read = reader.take(descriptor.size + 1).read_to_end(&mut bytes);
+    read.map_err(|error| CopyError::Source(ExchangeError::transient(error)))?;
+    verify("image configuration", &descriptor.digest, &bytes)?;
+    Ok(bytes)
+}
+
+/// Pairs each blob with what it unpacks to. A blob that stands in several places comes once.
+fn layers(
+    descriptor: &Descriptor,
+    manifest: &Manifest,
+    config: &ImageConfig,
+) -> Result<Vec<(LayerId, Descriptor)>, CopyError> {
+    let found = manifest.layers.len();
+    if found > MAX_LAYERS {
+        return Err(CopyError::TooManyLayers {
+            manifest: descriptor.digest,
+            found,
+            limit: MAX_LAYERS,
+        });
+    }
+    let diff_ids = &config.rootfs.diff_ids;
+    if found != diff_ids.len() {
+        return Err(CopyError::Config {
+            digest: manifest.config.digest,
+            source: oci::ConfigError::LayerCountMismatch {
+                config: diff_ids.len(),
+                manifest: found,
+            },
+        });
+    }
+    let mut seen = HashSet::new();
+    let mut layers = Vec::with_capacity(found);
+    for (index, (blob, diff_id)) in manifest.layers.iter().zip(diff_ids).enumerate() {
+        if !is_layer(&blob.media_type) {
+            return Err(CopyError::UnsupportedLayer {
+                manifest: descriptor.digest,
+                media_type: blob.media_type.clone(),
+            });
+        }
+        if seen.insert((blob.digest, *diff_id)) {
+            let layer = LayerId {
+                index,
+                digest: blob.digest,
+                diff_id: *diff_id,
+            };
+            layers.push((layer, blob.clone()));
+        }
+    }
+    Ok(layers)
+}
+
+/// Tells whether a blob is a tar in some compression, which is told from its content.
+fn is_layer(media_type: &MediaType) -> bool {
+    media_type.is_layer()
+        || [MediaType::OCI_LAYER, MediaType::DOCKER_LAYER]
+            .iter()
+            .any(|prefix| media_type.0.starts_with(prefix))
+}
+
+/// What the threads of one copy share.
+struct Work<'a> {
+    source: &'a dyn Source,
+    target: &'a dyn Target,
+    options: &'a CopyOptions<'a>,
+    cancel: Cancel,
+    failure: Mutex<Option<CopyError>>,
+}
+
+impl Work<'_> {
+    /// Runs `task` for every item on a few threads. The first failure stops all.
+    fn each<T: Sync>(
+        &self,
+        items: &[T],
+        task: impl Fn(&T) -> Result<(), CopyError> + Sync,
+    ) -> Result<(), CopyError> {
+        let next = AtomicUsize::new(0);
+        let worker = || {
+            while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if self.cancel.is_set() {
+                    return;
+                }
+                if let Err(error) = task(item) {
+                    self.cancel.set();
+                    let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Those that follow are of the cancelling.
+                    failure.get_or_insert(error);
+                }
+            }
+        };
+        let threads = self.options.parallel.clamp(1, items.len().max(1));
+        if threads == 1 {
+            worker();
+        } else {
+            thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(worker);
+                }
+            });
+        }
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take().map_or(Ok(()), Err)
+    }
+
+    fn transfer(&self, layer: LayerId, blob: &Descriptor) -> Result<(), CopyError> {
+        let events = self.options.events;
+        events(Event::LayerStarted { layer });
+        let mut corrupt = false;
+        let mut failures = 0;
+        loop {
+            let opener = Opener::new(self.source, blob, &self.cancel, |error| {
+                events(Event::LayerRetry { layer, error });
+            });
+            let result = self.target.put_blob(
+                blob,
+                Some(&layer.diff_id),
+                &|offset| opener.open(offset),
+                &|done| events(Event::LayerProgress { layer, done }),
+            );
+            let error = match result {
+                Ok(outcome) => {
+                    events(Event::LayerDone { layer, outcome });
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let again = match error.fault() {
+                Fault::Corrupt => !std::mem::replace(&mut corrupt, true),
+                Fault::Transient => !opener.gave_up() && failures < TARGET_RETRIES,
+                Fault::Permanent => false,
+            };
+            if !again || self.cancel.is_set() {
+                return Err(blame(error, &opener));
+            }
+            failures += 1;
+            let text = error.to_string();
+            events(Event::LayerRetry { layer, error: text });
+            self.cancel.wait(Cancel::delay(failures, error.delay()));
+        }
+    }
+}
+
+/// Says which side a failed transfer is to be laid to.
+fn blame(error: ExchangeError, opener: &Opener<'_>) -> CopyError {
+    let wrong_content = error.fault() == Fault::Corrupt
+        || matches!(
+            error.inner().downcast_ref(),
+            Some(StoreError::DiffIdMismatch { .. })
+        );
+    if opener.gave_up() || wrong_content {
+        CopyError::Source(error)
+    } else {
+        CopyError::Target(error)
+    }
+}
+
+fn copy_layers(
+    source: &dyn Source,
+    target: &dyn Target,
+    options: &CopyOptions<'_>,
+    layers: &[(LayerId, Descriptor)],
+) -> Result<(), CopyError> {
+    let work = Work {
+        source,
+        target,
+        options,
+        cancel: Cancel::default(),
+        failure: Mutex::new(None),
+    };
+    let missing = Mutex::new(HashSet::new());
+    work.each(layers, |(layer, blob)| {
+        let there = target.has_blob(blob, Some(&layer.diff_id));
+        if !there.map_err(CopyError::Target)? {
+            let mut missing = missing.lock().unwrap_or_else(PoisonError::into_inner);
+            missing.insert(layer.index);
+        }
+        Ok(())
+    })?;
+    let missing = missing.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut queue = Vec::with_capacity(missing.len());
+    for (layer, blob) in layers {
+        let layer = *layer;
+        if missing.contains(&layer.index) {
+            let size = blob.size;
+            (options.events)(Event::LayerQueued { layer, size });
+            queue.push((layer, blob));
+        } else {
+            (options.events)(Event::LayerExists { layer });
+        }
+    }
+    work.each(&queue, |(layer, blob)| work.transfer(*layer, blob))
+}
+
+fn put_config(
+    target: &dyn Target,
+    descriptor: &Descriptor,
+    bytes: Vec<u8>,
+) -> Result<(), CopyError> {
+    if target
+        .has_blob(descriptor, None)
+        .map_err(CopyError::Target)?
+    {
+        return Ok(());
+    }
+    let open = |offset: u64| {
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        Ok(Box::new(Cursor::new(bytes[start..].to_vec())) as Box<dyn std::io::Read + Send>)
+    };
+    let diff_id: Option<&DiffId> = None;
+    let put = target.put_blob(descriptor, diff_id, &open, &|_| {});
+    put.map(|_: BlobOutcome| ()).map_err(CopyError::Target)
 }

@@ -1,13 +1,19 @@
 //! Moving images: where they come from ([`Source`]), where they go ([`Target`]), and [`copy`].
 
 mod copy;
+mod copy_error;
 mod error;
+mod event;
+mod opener;
 mod store_source;
 mod store_target;
+mod stream;
 mod traits;
 
-pub use copy::{Copied, CopyError, CopyOptions, CopyOutcome, Event, LayerId, Side, copy};
+pub use copy::{Copied, CopyOptions, CopyOutcome, copy};
+pub use copy_error::{CopyError, Side};
 pub use error::{ExchangeError, Fault};
+pub use event::{Event, LayerId};
 pub use store_source::{Compress, LayerForm, StoreSource};
 pub use store_target::{ManifestPolicy, StoreTarget, Unpack};
 pub use traits::{BlobOutcome, OpenBlob, Progress, Resolved, Source, Target};

@@ -1,13 +1,24 @@
 //! The store as a target.
 
 use std::error::Error;
-use std::io::Read;
+use std::io::{self, Read, Write as _};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
-use oci::{Descriptor, DiffId, Digest, MediaType};
+use oci::{
+    Descriptor, DiffId, Digest, Hasher, MAX_CONFIG_SIZE, ManifestError, ManifestOrIndex, MediaType,
+};
 
-use super::{BlobOutcome, ExchangeError, OpenBlob, Progress, Target};
-use crate::{NewLayer, Store};
+use super::stream::{ChannelReader, Stream};
+use super::{BlobOutcome, ExchangeError, Fault, OpenBlob, Progress, Target};
+use crate::{BlobWriter, NewImage, NewLayer, Scratch, Store, StoreError};
+
+/// How much goes from the thread that fetches and hashes to the thread that unpacks at once.
+const BUFFER: usize = 256 << 10;
+
+/// How far the first may be ahead.
+const BUFFERS: usize = 8;
 
 /// Reads a layer's blob, perhaps compressed, and writes the layer's directory.
 pub type Unpack<'a> = dyn Fn(&mut (dyn Read + Send), &Path) -> Result<NewLayer, Box<dyn Error + Send + Sync>>
@@ -58,30 +69,316 @@ impl<'a> StoreTarget<'a> {
 }
 
 impl Target for StoreTarget<'_> {
+    fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool, ExchangeError> {
+        let found = self.store.image_of_manifest(&descriptor.digest);
+        Ok(found.map_err(ExchangeError::permanent)?.is_some())
+    }
+
     fn has_blob(
         &self,
-        _descriptor: &Descriptor,
-        _diff_id: Option<&DiffId>,
+        descriptor: &Descriptor,
+        diff_id: Option<&DiffId>,
     ) -> Result<bool, ExchangeError> {
-        let _ = (self.store, self.unpack, self.manifests);
-        unimplemented!()
+        let found = match diff_id {
+            Some(diff_id) => self.store.has_layer(diff_id),
+            None if descriptor.media_type.is_layer() => self
+                .store
+                .layer_of_blob(&descriptor.digest)
+                .map(|layer| layer.is_some()),
+            None => self.store.has_blob(&descriptor.digest),
+        };
+        found.map_err(ExchangeError::permanent)
     }
 
     fn put_blob(
         &self,
-        _descriptor: &Descriptor,
-        _diff_id: Option<&DiffId>,
-        _open: &OpenBlob<'_>,
-        _progress: &Progress<'_>,
+        descriptor: &Descriptor,
+        diff_id: Option<&DiffId>,
+        open: &OpenBlob<'_>,
+        progress: &Progress<'_>,
     ) -> Result<BlobOutcome, ExchangeError> {
-        unimplemented!()
+        let incoming = Incoming {
+            blob: descriptor,
+            diff_id,
+            open,
+            progress,
+        };
+        if diff_id.is_none() && !descriptor.media_type.is_layer() {
+            return self.put_document(&incoming);
+        }
+        let is_tar = match diff_id {
+            Some(diff_id) => *diff_id.digest() == descriptor.digest,
+            None => matches!(
+                descriptor.media_type.0.as_str(),
+                MediaType::OCI_LAYER | MediaType::DOCKER_LAYER
+            ),
+        };
+        if is_tar {
+            self.put_tar(&incoming)
+        } else {
+            self.put_compressed(&incoming)
+        }
     }
 
-    fn put_manifest(
+    fn put_manifest(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError> {
+        self.put_image(media_type, bytes)
+            .map_err(ExchangeError::permanent)
+    }
+}
+
+/// A blob on its way in.
+struct Incoming<'a> {
+    blob: &'a Descriptor,
+    diff_id: Option<&'a DiffId>,
+    open: &'a OpenBlob<'a>,
+    progress: &'a Progress<'a>,
+}
+
+impl<'a> Incoming<'a> {
+    fn stream(&self, offset: u64) -> Stream<'_> {
+        Stream::new(self.blob, offset, self.open, self.progress)
+    }
+
+    fn check(&self, layer: &NewLayer) -> Result<(), StoreError> {
+        match self.diff_id {
+            Some(expected) if *expected != layer.diff_id => Err(StoreError::DiffIdMismatch {
+                expected: *expected,
+                found: layer.diff_id,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl StoreTarget<'_> {
+    fn put_image(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let ManifestOrIndex::Manifest(manifest) = ManifestOrIndex::parse(Some(media_type), bytes)?
+        else {
+            let error = ManifestError::UnsupportedMediaType(media_type.clone());
+            return Err(error.into());
+        };
+        let config = self
+            .store
+            .read_blob(&manifest.config.digest, MAX_CONFIG_SIZE)?;
+        self.store.put_image(&NewImage {
+            config: &config,
+            manifest: match self.manifests {
+                ManifestPolicy::Keep => Some((media_type, bytes)),
+                ManifestPolicy::Discard => None,
+            },
+            parent: None,
+        })?;
+        Ok(Digest::of(bytes))
+    }
+
+    /// Receives a blob that is not a layer.
+    fn put_document(&self, incoming: &Incoming<'_>) -> Result<BlobOutcome, ExchangeError> {
+        let mut writer = self
+            .store
+            .blob_writer(incoming.blob)
+            .map_err(ExchangeError::permanent)?;
+        if writer.is_complete() {
+            return Ok(BlobOutcome::Existed);
+        }
+        let mut stream = incoming.stream(writer.offset());
+        if let Err(error) = io::copy(&mut stream, &mut writer) {
+            return Err(stream
+                .into_failure()
+                .unwrap_or_else(|| ExchangeError::permanent(error)));
+        }
+        writer.commit().map_err(wrong_content)?;
+        Ok(BlobOutcome::Stored)
+    }
+
+    /// Receives an uncompressed layer: its tar is the blob, so there is one file and one hash.
+    fn put_tar(&self, incoming: &Incoming<'_>) -> Result<BlobOutcome, ExchangeError> {
+        let scratch = self.store.scratch().map_err(ExchangeError::permanent)?;
+        let mut stream = incoming.stream(0);
+        let unpacked = (self.unpack)(&mut stream, scratch.path());
+        let rest = match &unpacked {
+            Ok(_) => io::copy(&mut stream, &mut io::sink()),
+            Err(_) => Ok(0),
+        };
+        if let Some(failure) = stream.into_failure() {
+            return Err(failure);
+        }
+        let expected = incoming.blob.digest;
+        let layer = match unpacked {
+            Ok(layer) => layer,
+            // Broken content has a wrong digest too, and that is the better message.
+            Err(error) => return Err(tell_apart(incoming, error)),
+        };
+        let found = *layer.diff_id.digest();
+        if rest.is_err() || found != expected {
+            return Err(ExchangeError::corrupt(StoreError::DigestMismatch {
+                expected,
+                found,
+            }));
+        }
+        self.store
+            .commit_layer(scratch, &layer)
+            .map_err(ExchangeError::permanent)?;
+        Ok(BlobOutcome::Stored)
+    }
+
+    /// Receives a compressed layer: one thread fetches, writes and hashes, another unpacks.
+    fn put_compressed(&self, incoming: &Incoming<'_>) -> Result<BlobOutcome, ExchangeError> {
+        let store = self.store;
+        let fatal = |error: StoreError| ExchangeError::permanent(error);
+        let mut writer = store.blob_writer(incoming.blob).map_err(fatal)?;
+        // Another process may have brought the layer while this one waited for the blob.
+        if let Some(diff_id) = incoming.diff_id
+            && writer.is_complete()
+            && store.has_layer(diff_id).map_err(fatal)?
+        {
+            return Ok(BlobOutcome::Existed);
+        }
+        let scratch = store.scratch().map_err(fatal)?;
+        let (fed, unpacked) = self.feed(incoming, &mut writer, &scratch);
+        fed?;
+        writer.commit().map_err(wrong_content)?;
+        let layer = unpacked.map_err(ExchangeError::permanent)?;
+        incoming.check(&layer).map_err(fatal)?;
+        store.commit_layer(scratch, &layer).map_err(fatal)?;
+        store
+            .record_compressed(&layer.diff_id, incoming.blob)
+            .map_err(fatal)?;
+        Ok(BlobOutcome::Stored)
+    }
+
+    /// Runs the two threads. Fetching goes on when unpacking has failed: only the digest tells
+    /// whether the transfer or the layer is broken.
+    fn feed(
         &self,
-        _media_type: &MediaType,
-        _bytes: &[u8],
-    ) -> Result<Digest, ExchangeError> {
-        unimplemented!()
+        incoming: &Incoming<'_>,
+        writer: &mut BlobWriter,
+        scratch: &Scratch,
+    ) -> (Result<(), ExchangeError>, UnpackResult) {
+        thread::scope(|scope| {
+            let (full_sender, full) = sync_channel(BUFFERS);
+            let (empty, empty_receiver) = sync_channel(BUFFERS + 2);
+            let unpacker = scope.spawn(move || {
+                let mut reader = ChannelReader {
+                    full,
+                    empty,
+                    current: Vec::new(),
+                    position: 0,
+                };
+                (self.unpack)(&mut reader, scratch.path())
+            });
+            let buffers = Buffers {
+                full: full_sender,
+                empty: empty_receiver,
+            };
+            let fed = fetch(incoming, writer, &buffers);
+            if fed.is_err() {
+                // An end would look like a whole, shorter blob.
+                let broken = io::Error::from(io::ErrorKind::BrokenPipe);
+                drop(buffers.full.send(Err(broken)));
+            }
+            drop(buffers);
+            let unpacked = unpacker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (fed, unpacked)
+        })
+    }
+}
+
+type UnpackResult = Result<NewLayer, Box<dyn Error + Send + Sync>>;
+
+/// The buffers that go round between the two threads.
+struct Buffers {
+    full: SyncSender<io::Result<Vec<u8>>>,
+    empty: Receiver<Vec<u8>>,
+}
+
+impl Buffers {
+    fn fill(&self, reader: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
+        let mut buffer = self.empty.try_recv().unwrap_or_default();
+        buffer.resize(BUFFER, 0);
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(count) => {
+                    buffer.truncate(count);
+                    return Ok(Some(buffer));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn send(&self, buffer: Vec<u8>) {
+        // Fails when the other thread has ended; what it said is asked later.
+        drop(self.full.send(Ok(buffer)));
+    }
+}
+
+/// Sends what an earlier try left, then what comes from the source.
+fn fetch(
+    incoming: &Incoming<'_>,
+    writer: &mut BlobWriter,
+    buffers: &Buffers,
+) -> Result<(), ExchangeError> {
+    let mut kept = writer.reader().map_err(ExchangeError::permanent)?;
+    while let Some(buffer) = buffers.fill(&mut kept).map_err(ExchangeError::permanent)? {
+        buffers.send(buffer);
+    }
+    if writer.is_complete() {
+        return Ok(());
+    }
+    let mut stream = incoming.stream(writer.offset());
+    loop {
+        match buffers.fill(&mut stream) {
+            Ok(None) => return Ok(()),
+            Ok(Some(buffer)) => {
+                writer
+                    .write_all(&buffer)
+                    .map_err(ExchangeError::permanent)?;
+                buffers.send(buffer);
+            }
+            Err(error) => {
+                return Err(stream
+                    .into_failure()
+                    .unwrap_or_else(|| ExchangeError::permanent(error)));
+            }
+        }
+    }
+}
+
+/// Content that is not what its name promises may be right the next time.
+fn wrong_content(error: StoreError) -> ExchangeError {
+    match error {
+        StoreError::DigestMismatch { .. } | StoreError::SizeMismatch { .. } => {
+            ExchangeError::corrupt(error)
+        }
+        error => ExchangeError::permanent(error),
+    }
+}
+
+/// Reads a tar that did not unpack once more, to see whether it is what its name promises.
+fn tell_apart(incoming: &Incoming<'_>, error: Box<dyn Error + Send + Sync>) -> ExchangeError {
+    let mut stream = Stream::new(incoming.blob, 0, incoming.open, &|_| {});
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(_) => {
+                return match stream.into_failure() {
+                    Some(failure) if failure.fault() == Fault::Corrupt => failure,
+                    _ => ExchangeError::permanent(error),
+                };
+            }
+        }
+    }
+    let (expected, found) = (incoming.blob.digest, hasher.finish());
+    if found == expected {
+        ExchangeError::permanent(error)
+    } else {
+        ExchangeError::corrupt(StoreError::DigestMismatch { expected, found })
     }
 }

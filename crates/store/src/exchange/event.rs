@@ -1,0 +1,71 @@
+//! What a copy tells while it runs.
+
+use oci::{DiffId, Digest};
+
+use super::BlobOutcome;
+
+/// A layer in the events of one copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerId {
+    /// Its place in the image, bottom = 0. A blob that stands in several places counts once, at
+    /// the lowest.
+    pub index: usize,
+    /// The digest of the blob.
+    pub digest: Digest,
+    /// The digest of its uncompressed content.
+    pub diff_id: DiffId,
+}
+
+/// Something that happened during a copy. The manifest comes first; then for each layer either
+/// that it exists, or queued, started, progress and done. All that exist or are queued are told
+/// before the first is started.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The manifest to copy is known.
+    Manifest {
+        /// What the source's name led to: the manifest or an index.
+        named: Digest,
+        /// The manifest.
+        manifest: Digest,
+        /// The layers, bottom first, each once; none when the target has the whole image.
+        layers: Vec<LayerId>,
+    },
+    /// A layer will be transferred.
+    LayerQueued {
+        /// Which.
+        layer: LayerId,
+        /// The length of the blob.
+        size: u64,
+    },
+    /// The target has the layer.
+    LayerExists {
+        /// Which.
+        layer: LayerId,
+    },
+    /// The transfer of a layer begins.
+    LayerStarted {
+        /// Which.
+        layer: LayerId,
+    },
+    /// Bytes of a layer have arrived.
+    LayerProgress {
+        /// Which.
+        layer: LayerId,
+        /// How many so far.
+        done: u64,
+    },
+    /// A transfer broke and is tried again.
+    LayerRetry {
+        /// Which.
+        layer: LayerId,
+        /// What happened.
+        error: String,
+    },
+    /// The target has the layer now.
+    LayerDone {
+        /// Which.
+        layer: LayerId,
+        /// How it came there.
+        outcome: BlobOutcome,
+    },
+}
