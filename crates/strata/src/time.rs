@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 /// Returns the present time.
 pub fn now() -> Timestamp {
@@ -20,7 +21,10 @@ pub fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
         return Some(time);
     }
     if let Ok(time) = text.parse::<DateTime>() {
-        return time.in_tz("UTC").ok().map(|time| time.timestamp());
+        return time
+            .to_zoned(TimeZone::UTC)
+            .ok()
+            .map(|time| time.timestamp());
     }
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = format!("{fraction:0<9}");

@@ -16,6 +16,8 @@ mod load;
 mod name;
 mod output;
 mod progress;
+mod pull;
+mod push;
 mod reference_hint;
 mod rmi;
 mod save;

@@ -23,16 +23,57 @@ impl Output {
         self.data(&format!("{text}\n"))
     }
 
-    /// Writes a line to stderr. What cannot be said is dropped: the exit code still tells.
+    /// Writes `text` to stderr as it is. What cannot be said is dropped: the exit code still tells.
     #[expect(
         clippy::unused_self,
         reason = "printing takes the value, so that a function that prints says so"
     )]
-    pub(crate) fn talk(&mut self, text: &str) {
+    pub(crate) fn remark(&mut self, text: &str) {
         let mut stderr = io::stderr().lock();
-        drop(stderr.write_all(format!("{text}\n").as_bytes()));
+        drop(stderr.write_all(text.as_bytes()));
+    }
+
+    /// Writes a line to stderr.
+    pub(crate) fn talk(&mut self, text: &str) {
+        self.remark(&format!("{text}\n"));
     }
 }
+
+/// A stream that progress is drawn on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channel {
+    Stdout,
+    Stderr,
+}
+
+impl Channel {
+    /// Writes `text`. What cannot be shown of progress is dropped: the work goes on.
+    pub(crate) fn write(self, text: &str) {
+        let mut out = Output;
+        match self {
+            Self::Stdout => drop(out.data(text)),
+            Self::Stderr => out.remark(text),
+        }
+    }
+
+    /// Returns the columns of the terminal, if it is one.
+    pub(crate) fn columns(self) -> Option<usize> {
+        let (is_terminal, size) = match self {
+            Self::Stdout => (
+                stdout_is_terminal(),
+                rustix::termios::tcgetwinsize(io::stdout()),
+            ),
+            Self::Stderr => (
+                stderr_is_terminal(),
+                rustix::termios::tcgetwinsize(io::stderr()),
+            ),
+        };
+        is_terminal.then(|| size.map_or(DEFAULT_COLUMNS, |size| usize::from(size.ws_col)))
+    }
+}
+
+/// The width of a terminal that does not tell.
+const DEFAULT_COLUMNS: usize = 80;
 
 /// Tells whether stdout is a terminal.
 pub(crate) fn stdout_is_terminal() -> bool {

@@ -7,7 +7,8 @@ use super::error::{CommandError, Exit, Voice};
 use super::flags::{Arguments, Flag, FlagError, Flags, Order};
 use super::session::Session;
 use super::{
-    background, history, image_prune, images, import, inspect, load, rmi, save, tag, version,
+    background, history, image_prune, images, import, inspect, load, pull, push, rmi, save, tag,
+    version,
 };
 
 /// All commands.
@@ -21,6 +22,8 @@ const COMMANDS: &[&Command] = &[
     &inspect::CONTAINER,
     &inspect::IMAGE,
     &load::COMMAND,
+    &pull::COMMAND,
+    &push::COMMAND,
     &rmi::COMMAND,
     &save::COMMAND,
     &tag::COMMAND,

@@ -51,7 +51,7 @@ impl BaseImages for EngineImages<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let copied = pull::pull(self.engine, &name, platform, &|_| {})?;
+        let copied = pull::pull(self.engine, &name, platform, &|_| {})?.copied;
         Ok(BaseImage {
             id: copied.image,
             config: store.image_config(&copied.image)?,

@@ -1,5 +1,6 @@
 //! One operation for each command.
 
+pub mod base_images;
 pub mod changes;
 pub mod commit;
 pub mod create;
@@ -11,6 +12,8 @@ pub mod launch;
 pub mod layers;
 pub mod load;
 mod parallel;
+pub mod pull;
+pub mod push;
 pub mod save;
 pub mod tidy;
 

@@ -21,6 +21,24 @@ pub enum PullError {
     Store(#[from] StoreError),
 }
 
+/// An image that was pulled.
+#[derive(Debug)]
+pub struct Pulled {
+    /// What the copy did.
+    pub copied: Copied,
+    /// Whether the name is new or has moved.
+    pub freshness: Freshness,
+}
+
+/// What a pull changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// The name led to this image before.
+    UpToDate,
+    /// The name leads to another image now.
+    Newer,
+}
+
 /// Pulls the image that `name` (with tag or digest) names at its registry for `platform`, and
 /// gives it that name.
 pub fn pull(
@@ -28,9 +46,13 @@ pub fn pull(
     name: &Reference,
     platform: &Platform,
     events: &(dyn Fn(Event) + Sync),
-) -> Result<Copied, PullError> {
+) -> Result<Pulled, PullError> {
     let store = engine.store();
     let lock = store.lock_shared()?;
+    let before = match name.digest() {
+        Some(_) => store.resolve(&name.to_string()).ok().map(|image| image.id),
+        None => store.tagged(name)?,
+    };
     let remote = engine.client().repository(name)?;
     let target = StoreTarget::new(store, &unpack);
     let options = CopyOptions {
@@ -44,7 +66,11 @@ pub fn pull(
         record_origins(store, &manifest, name)?;
     }
     drop(lock);
-    Ok(copied)
+    let freshness = match before == Some(copied.image) {
+        true => Freshness::UpToDate,
+        false => Freshness::Newer,
+    };
+    Ok(Pulled { copied, freshness })
 }
 
 /// Returns the tags that the repository of `name` has at its registry.

@@ -2,6 +2,8 @@
 
 mod build_plain;
 mod build_terminal;
+mod transfer;
 
 pub(crate) use build_plain::BuildPlain;
-pub(crate) use build_terminal::BuildTerminal;
+pub(crate) use build_terminal::{BuildTerminal, Colour, Size};
+pub(crate) use transfer::{Direction, Transfer};

@@ -1,0 +1,292 @@
+//! The progress of a pull or push: a line for each step of each layer, or on a terminal one line
+//! for each layer, drawn over itself.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use store::{BlobOutcome, Event, LayerId};
+
+use crate::cli::units;
+
+/// Which way images go. docker has other words for each, and other ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Ids are digests of blobs.
+    Pull,
+    /// Ids are digests of uncompressed layers.
+    Push,
+}
+
+/// Turns events into text.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    direction: Direction,
+    /// What is written once the manifest is known.
+    heading: Option<String>,
+    /// The columns of the terminal; `None` when there is none.
+    columns: Option<usize>,
+    lines: HashMap<usize, Line>,
+}
+
+/// One layer on a terminal.
+#[derive(Debug)]
+struct Line {
+    /// Its place from the top.
+    row: usize,
+    size: u64,
+    started: Instant,
+    drawn: Instant,
+}
+
+/// A terminal shows no more than this many frames a second.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// docker leaves the bar out on narrower terminals.
+const BAR_COLUMNS: usize = 110;
+const BAR_WIDTH: u64 = 50;
+
+impl Transfer {
+    pub(crate) fn new(
+        direction: Direction,
+        heading: Option<String>,
+        columns: Option<usize>,
+    ) -> Self {
+        Self {
+            direction,
+            heading,
+            columns,
+            lines: HashMap::new(),
+        }
+    }
+
+    /// Returns the text that tells `event`.
+    pub(crate) fn text(&mut self, event: &Event) -> String {
+        let pull = self.direction == Direction::Pull;
+        match event {
+            Event::Manifest { .. } => self.heading.take().map_or_else(String::new, |h| h + "\n"),
+            Event::LayerQueued { layer, size } => self.queued(layer, *size),
+            Event::LayerExists { layer } => self.step(layer, existing(pull)),
+            Event::LayerStarted { layer } => match (pull, self.columns) {
+                (true, _) => self.step(layer, "Pulling fs layer"),
+                (false, Some(_)) => self.step(layer, "Pushing"),
+                (false, None) => String::new(),
+            },
+            Event::LayerProgress { layer, done } => self.progress(layer, *done),
+            Event::LayerRetry { layer, error } => {
+                self.step(layer, &format!("Retrying: {}", printable(error)))
+            }
+            Event::LayerDone { layer, outcome } => match (outcome, pull) {
+                (BlobOutcome::Existed, _) => self.step(layer, existing(pull)),
+                (BlobOutcome::Stored | BlobOutcome::Mounted { .. }, true) => {
+                    let mut text = String::new();
+                    if self.columns.is_none() {
+                        text.push_str(&self.step(layer, "Verifying Checksum"));
+                        text.push_str(&self.step(layer, "Download complete"));
+                    }
+                    text.push_str(&self.step(layer, "Pull complete"));
+                    text
+                }
+                (BlobOutcome::Stored, false) => self.step(layer, "Pushed"),
+                (BlobOutcome::Mounted { from }, false) => {
+                    self.step(layer, &format!("Mounted from {}", printable(from)))
+                }
+            },
+        }
+    }
+
+    fn queued(&mut self, layer: &LayerId, size: u64) -> String {
+        let now = Instant::now();
+        let line = Line {
+            row: self.lines.len(),
+            size,
+            started: now,
+            drawn: now,
+        };
+        self.lines.insert(layer.index, line);
+        match (self.columns, self.direction) {
+            (Some(_), Direction::Pull) => format!("{}: Waiting\n", self.id(layer)),
+            (_, Direction::Push) => format!("{}: Preparing\n", self.id(layer)),
+            (None, Direction::Pull) => String::new(),
+        }
+    }
+
+    fn step(&mut self, layer: &LayerId, step: &str) -> String {
+        let text = format!("{}: {step}", self.id(layer));
+        match self.columns {
+            None => format!("{text}\n"),
+            Some(_) => self.redraw(layer, &text),
+        }
+    }
+
+    fn progress(&mut self, layer: &LayerId, done: u64) -> String {
+        let Some(columns) = self.columns else {
+            return String::new();
+        };
+        let Some(line) = self.lines.get_mut(&layer.index) else {
+            return String::new();
+        };
+        let now = Instant::now();
+        if now.duration_since(line.drawn) < FRAME {
+            return String::new();
+        }
+        line.drawn = now;
+        let bar = bar(done, line.size, columns, now.duration_since(line.started));
+        let verb = match self.direction {
+            Direction::Pull => "Downloading",
+            Direction::Push => "Pushing",
+        };
+        let text = format!("{}: {verb} {bar}", self.id(layer));
+        self.redraw(layer, &text)
+    }
+
+    fn redraw(&self, layer: &LayerId, text: &str) -> String {
+        let Some(line) = self.lines.get(&layer.index) else {
+            return format!("{text}\n");
+        };
+        let up = self.lines.len() - line.row;
+        format!("\x1b[{up}A\x1b[2K\r{text} \r\x1b[{up}B")
+    }
+
+    fn id(&self, layer: &LayerId) -> String {
+        match self.direction {
+            Direction::Pull => layer.digest.short(),
+            Direction::Push => layer.diff_id.digest().short(),
+        }
+    }
+}
+
+fn existing(pull: bool) -> &'static str {
+    match pull {
+        true => "Already exists",
+        false => "Layer already exists",
+    }
+}
+
+/// `[====>    ]  35.75MB/62.69MB 12s`
+fn bar(done: u64, size: u64, columns: usize, elapsed: Duration) -> String {
+    let numbers = format!("{:>8}", units::precise_size(done));
+    if size == 0 || done > size {
+        return numbers;
+    }
+    let numbers = format!("{numbers}/{}", units::precise_size(size));
+    let left = match done {
+        0 => String::new(),
+        done => {
+            let seconds = elapsed.as_secs().saturating_mul(size - done) / done;
+            format!(" {seconds}s")
+        }
+    };
+    if columns <= BAR_COLUMNS {
+        return format!("{numbers}{left}");
+    }
+    let full = usize::try_from(done.saturating_mul(BAR_WIDTH) / size).unwrap_or(0);
+    let width = usize::try_from(BAR_WIDTH).unwrap_or(full);
+    let empty = width.saturating_sub(full);
+    format!(
+        "[{}>{}] {numbers}{left}",
+        "=".repeat(full),
+        " ".repeat(empty)
+    )
+}
+
+/// A registry's words must not move the cursor.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use oci::{DiffId, Digest};
+
+    use super::*;
+
+    fn layer(index: usize) -> LayerId {
+        LayerId {
+            index,
+            digest: Digest::from_bytes([0xcd; 32]),
+            diff_id: DiffId(Digest::from_bytes([0xab; 32])),
+        }
+    }
+
+    fn check(direction: Direction, events: &[Event], expected: &str) {
+        let heading = Some("1: Pulling from team/demo".to_owned());
+        let mut transfer = Transfer::new(direction, heading, None);
+        let text: String = events.iter().map(|event| transfer.text(event)).collect();
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_pull_names_blobs_in_dockers_words() {
+        let digest = Digest::from_bytes([1; 32]);
+        check(
+            Direction::Pull,
+            &[
+                Event::Manifest {
+                    named: digest,
+                    manifest: digest,
+                    layers: 2,
+                },
+                Event::LayerQueued {
+                    layer: layer(0),
+                    size: 10,
+                },
+                Event::LayerExists { layer: layer(0) },
+                Event::LayerQueued {
+                    layer: layer(1),
+                    size: 10,
+                },
+                Event::LayerStarted { layer: layer(1) },
+                Event::LayerProgress {
+                    layer: layer(1),
+                    done: 5,
+                },
+                Event::LayerDone {
+                    layer: layer(1),
+                    outcome: BlobOutcome::Stored,
+                },
+            ],
+            "1: Pulling from team/demo\n\
+             cdcdcdcdcdcd: Already exists\n\
+             cdcdcdcdcdcd: Pulling fs layer\n\
+             cdcdcdcdcdcd: Verifying Checksum\n\
+             cdcdcdcdcdcd: Download complete\n\
+             cdcdcdcdcdcd: Pull complete\n",
+        );
+    }
+
+    #[test]
+    fn a_push_names_layers_in_dockers_words() {
+        let done = |index, outcome| Event::LayerDone {
+            layer: layer(index),
+            outcome,
+        };
+        let from = "team/demo".to_owned();
+        check(
+            Direction::Push,
+            &[
+                Event::LayerQueued {
+                    layer: layer(0),
+                    size: 10,
+                },
+                Event::LayerStarted { layer: layer(0) },
+                done(0, BlobOutcome::Stored),
+                done(0, BlobOutcome::Existed),
+                done(0, BlobOutcome::Mounted { from }),
+            ],
+            "abababababab: Preparing\n\
+             abababababab: Pushed\n\
+             abababababab: Layer already exists\n\
+             abababababab: Mounted from team/demo\n",
+        );
+    }
+
+    #[test]
+    fn a_bar_shows_how_much_and_how_long() {
+        let elapsed = Duration::from_secs(10);
+        assert_eq!(bar(25, 100, 80, elapsed), "     25B/100B 30s");
+        assert_eq!(
+            bar(50, 100, 120, elapsed),
+            format!("[{}>{}]      50B/100B 10s", "=".repeat(25), " ".repeat(25))
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! `strata pull`.
+
+use std::sync::{Mutex, PoisonError};
+
+use oci::{Platform, Reference};
+use store::Event;
+use strata::ops::pull::{Freshness, Pulled, pull, tags};
+
+use super::background;
+use super::command::{Arity, Command};
+use super::error::{CommandError, Exit};
+use super::flags::{Arguments, Flag};
+use super::name;
+use super::output::Channel;
+use super::progress::{Direction, Transfer};
+use super::session::Session;
+
+pub(crate) const COMMAND: Command = Command {
+    names: &["image pull", "pull"],
+    usage: "[OPTIONS] NAME[:TAG|@DIGEST]",
+    about: "Download an image from a registry",
+    flags: &[
+        Flag::switch("all-tags", "Download all tagged images in the repository").short('a'),
+        Flag::switched_on("disable-content-trust", "Skip image verification"),
+        Flag::one(
+            "platform",
+            "string",
+            "Set platform if server is multi-platform capable",
+        ),
+        Flag::switch("quiet", "Suppress verbose output").short('q'),
+    ],
+    arity: Arity::Exactly(1),
+    run,
+    ..Command::DEFAULT
+};
+
+fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
+    let given = name::parse(&arguments.positional[0])?;
+    let platform = name::platform(arguments.text("platform"), session)?;
+    let platform = platform.unwrap_or_else(Platform::host);
+    let is_quiet = arguments.is_on("quiet");
+    if arguments.is_on("all-tags") {
+        return pull_all(&given, &platform, is_quiet, session);
+    }
+    let name = given.clone().or_latest();
+    if name != given && !is_quiet {
+        session.out.line("Using default tag: latest")?;
+    }
+    let pulled = pull_with_progress(&name, &platform, is_quiet, Channel::Stdout, session)?;
+    if is_quiet {
+        session.out.line(&name.to_string())?;
+    } else {
+        session.out.data(&result(&pulled, &name, &name))?;
+        session.out.line(&name.to_string())?;
+    }
+    background::tidy(session);
+    Ok(Exit::SUCCESS)
+}
+
+fn pull_all(
+    repository: &Reference,
+    platform: &Platform,
+    is_quiet: bool,
+    session: &mut Session,
+) -> Result<Exit, CommandError> {
+    if repository.tag().is_some() || repository.digest().is_some() {
+        return Err(CommandError::client("tag can't be used with --all-tags/-a"));
+    }
+    let mut last = String::new();
+    for tag in tags(session.engine()?, repository)? {
+        let name = repository.with_tag(&tag)?;
+        let pulled = pull_with_progress(&name, platform, is_quiet, Channel::Stdout, session)?;
+        let text = result(&pulled, &name, repository);
+        let (digest, status) = text.split_once('\n').unwrap_or((&text, ""));
+        if !is_quiet {
+            session.out.line(digest)?;
+        }
+        status.clone_into(&mut last);
+    }
+    if !is_quiet {
+        session.out.data(&last)?;
+    }
+    session.out.line(&repository.to_string())?;
+    background::tidy(session);
+    Ok(Exit::SUCCESS)
+}
+
+/// `Digest: …` and `Status: …`, which names `shown`.
+fn result(pulled: &Pulled, name: &Reference, shown: &Reference) -> String {
+    let status = match pulled.freshness {
+        Freshness::UpToDate => "Image is up to date for",
+        Freshness::Newer => "Downloaded newer image for",
+    };
+    let digest = name.digest().unwrap_or(&pulled.copied.named.digest);
+    format!("Digest: {digest}\nStatus: {status} {}\n", shown.familiar())
+}
+
+/// Pulls `name` and shows what happens on `channel`, unless told to be quiet.
+pub(crate) fn pull_with_progress(
+    name: &Reference,
+    platform: &Platform,
+    is_quiet: bool,
+    channel: Channel,
+    session: &Session,
+) -> Result<Pulled, CommandError> {
+    let engine = session.engine()?;
+    if is_quiet {
+        return Ok(pull(engine, name, platform, &|_| {})?);
+    }
+    let what = match (name.tag(), name.digest()) {
+        (_, Some(digest)) => digest.to_string(),
+        (tag, None) => tag.unwrap_or_default().to_owned(),
+    };
+    let heading = format!("{what}: Pulling from {}", name.path());
+    let transfer = Transfer::new(Direction::Pull, Some(heading), channel.columns());
+    let transfer = Mutex::new(transfer);
+    Ok(pull(engine, name, platform, &|event| {
+        show(&transfer, &event, channel);
+    })?)
+}
+
+/// Writes what `event` tells. Events come from several threads; the lock keeps lines whole.
+pub(crate) fn show(transfer: &Mutex<Transfer>, event: &Event, channel: Channel) {
+    let mut transfer = transfer.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = transfer.text(event);
+    if !text.is_empty() {
+        channel.write(&text);
+    }
+}
