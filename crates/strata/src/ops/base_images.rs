@@ -66,7 +66,6 @@ impl BaseImages for EngineImages<'_> {
             .map(|time| time.timestamp().as_second());
         Ok(Download {
             last_modified,
-            file_name: download.file_name().map(str::to_owned),
             content: Box::new(download),
         })
     }

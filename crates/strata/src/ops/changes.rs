@@ -18,10 +18,10 @@ pub enum ChangeError {
     Parse(#[from] ParseError),
     /// Its stages cannot be planned.
     #[error(transparent)]
-    Plan(build::PlanError),
+    Plan(Box<build::PlanError>),
     /// Its arguments are invalid.
     #[error(transparent)]
-    Lower(build::LowerError),
+    Lower(Box<build::LowerError>),
 }
 
 /// Returns `config` with `changes` applied in order.

@@ -1,8 +1,8 @@
 //! Images from a registry.
 
-use oci::{MAX_MANIFEST_SIZE, ManifestOrIndex, Platform, Reference};
+use oci::{Descriptor, MAX_MANIFEST_SIZE, ManifestOrIndex, Platform, Reference};
 use registry::ClientError;
-use store::{Copied, CopyError, CopyOptions, Event, Store, StoreError, StoreTarget, copy};
+use store::{Copied, CopyError, CopyOptions, Event, StoreError, StoreTarget, copy};
 
 use super::layers::unpack;
 use crate::Engine;
@@ -63,7 +63,7 @@ pub fn pull(
     let copied = copy(&remote, &target, &options)?;
     store.tag(name, &copied.image, Some(&copied.named.digest))?;
     if let Ok(manifest) = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE) {
-        record_origins(store, &manifest, name)?;
+        remote.record_origins(store, &layers(&manifest))?;
     }
     drop(lock);
     let freshness = match before == Some(copied.image) {
@@ -78,18 +78,10 @@ pub fn tags(engine: &Engine, name: &Reference) -> Result<Vec<String>, PullError>
     Ok(engine.client().repository(name)?.tags()?)
 }
 
-/// Remembers that the repository of `name` has the layers of `manifest`: a push to another one of
-/// the same registry need not send them.
-pub(super) fn record_origins(
-    store: &Store,
-    manifest: &[u8],
-    name: &Reference,
-) -> Result<(), StoreError> {
-    let Ok(ManifestOrIndex::Manifest(manifest)) = ManifestOrIndex::parse(None, manifest) else {
-        return Ok(());
-    };
-    for layer in &manifest.layers {
-        store.record_origin(&layer.digest, &name.repository())?;
+/// Returns the layers of a manifest; none of what is no manifest.
+pub(super) fn layers(manifest: &[u8]) -> Vec<Descriptor> {
+    match ManifestOrIndex::parse(None, manifest) {
+        Ok(ManifestOrIndex::Manifest(manifest)) => manifest.layers,
+        Ok(ManifestOrIndex::Index(_)) | Err(_) => Vec::new(),
     }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Images to a registry.
 
-use oci::{ManifestOrIndex, Platform, Reference};
+use oci::{Platform, Reference};
 use registry::ClientError;
 use store::{
     Copied, CopyError, CopyOptions, Event, ExchangeError, LayerForm, Source as _, Store,
@@ -8,7 +8,7 @@ use store::{
 };
 
 use super::layers::compress;
-use super::pull::record_origins;
+use super::pull::layers;
 use crate::Engine;
 
 /// Why an image was not pushed.
@@ -58,11 +58,9 @@ pub fn push(
     };
     let parallel = super::parallel_layers();
     let source = StoreSource::new(store, image, LayerForm::Compressed(&compress), parallel)?;
-    let manifest = source.resolve()?.bytes;
-    let remote = engine
-        .client()
-        .repository(name)?
-        .mount_from(neighbours(store, &manifest, name)?);
+    let layers = layers(&source.resolve()?.bytes);
+    let remote = engine.client().repository(name)?;
+    let remote = remote.offer_mounts(store, &layers)?;
     let options = CopyOptions {
         platform: Platform::host(),
         parallel,
@@ -70,28 +68,7 @@ pub fn push(
     };
     let copied = copy(&source, &remote, &options)?;
     store.tag(name, &image, Some(&copied.manifest.digest))?;
-    record_origins(store, &manifest, name)?;
+    remote.record_origins(store, &layers)?;
     drop(lock);
     Ok(copied)
-}
-
-/// Returns the other repositories of the same registry that are known to have layers of
-/// `manifest`.
-fn neighbours(store: &Store, manifest: &[u8], name: &Reference) -> Result<Vec<String>, StoreError> {
-    let mut found = Vec::new();
-    let Ok(ManifestOrIndex::Manifest(manifest)) = ManifestOrIndex::parse(None, manifest) else {
-        return Ok(found);
-    };
-    for layer in &manifest.layers {
-        for origin in store.origins(&layer.digest)? {
-            let path = origin
-                .strip_prefix(name.registry())
-                .and_then(|rest| rest.strip_prefix('/'));
-            let Some(path) = path else { continue };
-            if path != name.path() && !found.iter().any(|known| known == path) {
-                found.push(path.to_owned());
-            }
-        }
-    }
-    Ok(found)
 }
