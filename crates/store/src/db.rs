@@ -88,6 +88,16 @@ CREATE TABLE tag_journal (
     after BLOB,
     at INTEGER NOT NULL
 );
+CREATE TABLE served (
+    name TEXT PRIMARY KEY,
+    document BLOB NOT NULL,
+    image BLOB
+) WITHOUT ROWID;
+CREATE TABLE served_parts (
+    name TEXT NOT NULL,
+    part BLOB NOT NULL,
+    PRIMARY KEY (name, part)
+) WITHOUT ROWID;
 CREATE TABLE containers (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,

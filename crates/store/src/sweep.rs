@@ -11,7 +11,7 @@ use oci::{DiffId, Digest};
 use rusqlite::{Connection, Transaction, params};
 
 use crate::error::at;
-use crate::{ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock};
+use crate::{ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock, served};
 
 /// How long a partial download waits to be resumed.
 const PARTIAL_KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -87,6 +87,7 @@ impl Store {
         // On disk before any file goes: a row must not come back after a power cut without its
         // file.
         let live = self.write_durably(|tx| {
+            served::forget_stale(tx)?;
             let live = live(tx)?;
             forget(tx, &live)?;
             Ok(live)
@@ -201,6 +202,8 @@ fn live(tx: &Connection) -> Result<Live, StoreError> {
         }
         Ok::<_, StoreError>(())
     };
+    collect("SELECT part FROM served_parts", |live| &mut live.blobs)?;
+    collect("SELECT part FROM served_parts", |live| &mut live.layers)?;
     collect("SELECT layer FROM steps WHERE layer IS NOT NULL", |live| {
         &mut live.layers
     })?;
