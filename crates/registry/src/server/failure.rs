@@ -66,6 +66,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message)
     }
 
+    pub(crate) fn too_deep() -> Self {
+        let message = "index is nested too deeply";
+        Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message)
+    }
+
     pub(crate) fn manifest_too_large(limit: u64) -> Self {
         let message = format!("manifest exceeds {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", message)

@@ -11,6 +11,7 @@ use oci::{MediaType, Reference};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::manifests::known_tags;
 use super::site::{Site, blocking, query};
 
 /// The longest page.
@@ -32,10 +33,9 @@ pub(crate) fn version(request: &Request) -> Result<Response<Body>, Failure> {
 pub(crate) async fn catalog(site: &Arc<Site>, request: Request) -> Result<Response<Body>, Failure> {
     only_read(&request)?;
     let names = blocking(site, |site| {
-        let tags = site.store().tags(None)?;
-        Ok(tags
-            .into_iter()
-            .map(|(name, _)| name.familiar_repository())
+        Ok(known_tags(site, None)?
+            .iter()
+            .map(Reference::familiar_repository)
             .filter(|name| !name.contains(':'))
             .collect())
     })
@@ -54,10 +54,9 @@ pub(crate) async fn tags(
     only_read(&request)?;
     let name = repository.familiar_repository();
     let tags: BTreeSet<String> = blocking(site, move |site| {
-        let tags = site.store().tags(Some(&repository))?;
-        Ok(tags
-            .into_iter()
-            .filter_map(|(name, _)| name.tag().map(str::to_owned))
+        Ok(known_tags(site, Some(&repository))?
+            .iter()
+            .filter_map(|name| name.tag().map(str::to_owned))
             .collect())
     })
     .await?;

@@ -1,21 +1,17 @@
 //! Manifests and indexes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, LOCATION};
 use axum::http::{Method, Response, StatusCode};
-use oci::{
-    Descriptor, Digest, Index, MAX_MANIFEST_SIZE, Manifest, ManifestOrIndex, MediaType, Platform,
-    Reference,
-};
-use store::Resolved;
+use oci::{Digest, MAX_MANIFEST_SIZE, MediaType, Reference};
 
 use super::failure::Failure;
-use super::received::import;
+use super::received::take;
 use super::site::{Site, blocking, header};
-use super::uploads::keep;
 use crate::client::CONTENT_DIGEST;
 
 /// A document that is served.
@@ -74,6 +70,11 @@ fn look_up(site: &Site, name: &Reference) -> Result<Document, Failure> {
 }
 
 fn by_tag(site: &Site, name: &Reference) -> Result<Option<Document>, Failure> {
+    if let Some(digest) = site.store().served(name)?
+        && let Some(document) = stored(site, &digest)?
+    {
+        return Ok(Some(document));
+    }
     let Some(id) = site.store().tagged(name)? else {
         return Ok(None);
     };
@@ -88,19 +89,11 @@ fn by_tag(site: &Site, name: &Reference) -> Result<Option<Document>, Failure> {
 /// Finds a manifest that was received, or the one that [`by_tag`] makes for an image that was
 /// built here.
 fn by_digest(site: &Site, name: &Reference, digest: &Digest) -> Result<Option<Document>, Failure> {
-    let store = site.store();
-    if let Some(descriptor) = store.blob(digest)? {
-        let media_type = descriptor.media_type;
-        if !media_type.is_manifest() && !media_type.is_index() {
-            return Ok(None);
-        }
-        return Ok(Some(Document {
-            media_type,
-            digest: *digest,
-            bytes: store.read_blob(digest, MAX_MANIFEST_SIZE)?,
-        }));
+    let found = stored(site, digest)?;
+    if found.is_some() {
+        return Ok(found);
     }
-    for (tag, _) in store.tags(Some(&name.without_tag()))? {
+    for (tag, _) in site.store().tags(Some(&name.without_tag()))? {
         let document = by_tag(site, &tag)?;
         if document
             .as_ref()
@@ -110,6 +103,21 @@ fn by_digest(site: &Site, name: &Reference, digest: &Digest) -> Result<Option<Do
         }
     }
     Ok(None)
+}
+
+fn stored(site: &Site, digest: &Digest) -> Result<Option<Document>, Failure> {
+    let Some(descriptor) = site.store().blob(digest)? else {
+        return Ok(None);
+    };
+    let media_type = descriptor.media_type;
+    if !media_type.is_manifest() && !media_type.is_index() {
+        return Ok(None);
+    }
+    Ok(Some(Document {
+        media_type,
+        digest: *digest,
+        bytes: site.store().read_blob(digest, MAX_MANIFEST_SIZE)?,
+    }))
 }
 
 async fn put(
@@ -140,107 +148,17 @@ async fn put(
     .await
 }
 
-fn take(
-    site: &Site,
-    name: &Reference,
-    told: Option<&MediaType>,
-    bytes: &[u8],
-) -> Result<Digest, Failure> {
-    let digest = Digest::of(bytes);
-    if name.digest().is_some_and(|expected| *expected != digest) {
-        return Err(Failure::digest_invalid(&digest.to_string()));
-    }
-    let parsed =
-        ManifestOrIndex::parse(told, bytes).map_err(|error| Failure::manifest_invalid(&error))?;
-    let lock = site.store().lock_shared()?;
-    match parsed {
-        ManifestOrIndex::Manifest(manifest) => {
-            take_manifest(
-                site,
-                name,
-                &manifest,
-                &resolved(told, &manifest.media_type, bytes),
-            )?;
-        }
-        ManifestOrIndex::Index(index) => {
-            take_index(
-                site,
-                name,
-                &index,
-                &resolved(told, &index.media_type, bytes),
-            )?;
-        }
-    }
-    drop(lock);
-    Ok(digest)
-}
-
-fn resolved(told: Option<&MediaType>, own: &Option<MediaType>, bytes: &[u8]) -> Resolved {
-    let media_type = told
-        .or(own.as_ref())
-        .map_or(MediaType::OCI_MANIFEST, |media_type| media_type.0.as_str());
-    Resolved {
-        descriptor: Descriptor::of(media_type, bytes),
-        bytes: bytes.to_vec(),
-    }
-}
-
-fn take_manifest(
-    site: &Site,
-    name: &Reference,
-    manifest: &Manifest,
-    document: &Resolved,
-) -> Result<(), Failure> {
-    let parts = std::iter::once(&manifest.config).chain(&manifest.layers);
-    for part in parts {
-        if !keep(site, &part.digest)? {
-            return Err(Failure::manifest_blob_unknown(&part.digest));
-        }
-    }
-    let image = import(site, document)?;
-    let digest = document.descriptor.digest;
-    site.store().tag(name, &image, Some(&digest))?;
-    Ok(())
-}
-
-/// Keeps an index and gives its name to the image that runs here.
-fn take_index(
-    site: &Site,
-    name: &Reference,
-    index: &Index,
-    document: &Resolved,
-) -> Result<(), Failure> {
-    for entry in &index.manifests {
-        if !keep(site, &entry.digest)? {
-            return Err(Failure::manifest_blob_unknown(&entry.digest));
-        }
-    }
-    let store = site.store();
-    let digest = document.descriptor.digest;
-    store.put_blob(&document.descriptor.media_type, &document.bytes)?;
-    keep(site, &digest)?;
-    if let Some(entry) = index.select(&Platform::host()) {
-        let child = Resolved {
-            descriptor: entry.clone(),
-            bytes: store.read_blob(&entry.digest, MAX_MANIFEST_SIZE)?,
-        };
-        let image = import(site, &child)?;
-        store.tag(name, &image, Some(&digest))?;
-    }
-    Ok(())
-}
-
 /// Removes a tag, or all tags that lead to a digest.
 fn delete(site: &Site, name: &Reference) -> Result<(), Failure> {
     let lock = site.store().lock_shared()?;
     let mut removed = false;
     match name.digest() {
-        None => removed = site.store().untag(name)?.is_some(),
+        None => removed = forget(site, name)?,
         Some(digest) => {
-            for (tag, _) in site.store().tags(Some(&name.without_tag()))? {
+            for tag in known_tags(site, Some(name))? {
                 let document = by_tag(site, &tag)?;
                 if document.is_some_and(|found| found.digest == *digest) {
-                    removed |= site.store().untag(&tag)?.is_some();
+                    removed |= forget(site, &tag)?;
                 }
             }
         }
@@ -251,6 +169,30 @@ fn delete(site: &Site, name: &Reference) -> Result<(), Failure> {
     } else {
         Err(Failure::manifest_unknown())
     }
+}
+
+fn forget(site: &Site, tag: &Reference) -> Result<bool, Failure> {
+    let served = site.store().unserve(tag)?;
+    Ok(site.store().untag(tag)?.is_some() || served)
+}
+
+/// Lists the tags of images and of other documents, of all repositories or one.
+pub(crate) fn known_tags(
+    site: &Site,
+    repository: Option<&Reference>,
+) -> Result<BTreeSet<Reference>, Failure> {
+    let wanted = repository.map(Reference::without_tag);
+    let images = site.store().tags(wanted.as_ref())?;
+    let served = site.store().served_names()?.into_iter().filter(|name| {
+        wanted
+            .as_ref()
+            .is_none_or(|wanted| name.repository() == wanted.repository())
+    });
+    Ok(images
+        .into_iter()
+        .map(|(name, _)| name)
+        .chain(served)
+        .collect())
 }
 
 fn text(text: &str) -> Result<HeaderValue, Failure> {

@@ -1,16 +1,28 @@
-//! An image whose blobs were pushed, as the source of the copy that makes it an image of the
-//! store.
+//! Manifests that are pushed, after their blobs: what they become in the store.
+//!
+//! An image becomes an image of the store, through the same copy as a pull. An index is kept as
+//! a document; its tag goes to the image in it that runs here, if there is one. A manifest of
+//! something else is kept as a document too.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{Read, Seek, SeekFrom};
 
-use oci::{Descriptor, ImageId, MAX_MANIFEST_SIZE, Platform};
+use oci::{
+    Descriptor, Digest, ImageConfig, ImageId, Index, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, Manifest,
+    ManifestOrIndex, MediaType, Platform, Reference,
+};
 use store::{
-    CopyError, CopyOptions, ExchangeError, Resolved, Source, Store, StoreError, StoreTarget, copy,
+    CopyError, CopyOptions, ExchangeError, Resolved, Served, Source, Store, StoreError,
+    StoreTarget, copy,
 };
 
 use super::failure::Failure;
 use super::site::Site;
+use super::uploads::keep;
+
+/// How deeply indexes may name indexes.
+const MAX_DEPTH: usize = 4;
 
 /// A manifest and the blobs that the store got before it.
 struct Received<'a> {
@@ -45,8 +57,146 @@ impl Source for Received<'_> {
     }
 }
 
+/// Takes a document that is pushed under `name`. Everything it names must be there.
+pub(crate) fn take(
+    site: &Site,
+    name: &Reference,
+    told: Option<&MediaType>,
+    bytes: &[u8],
+) -> Result<Digest, Failure> {
+    let digest = Digest::of(bytes);
+    if name.digest().is_some_and(|expected| *expected != digest) {
+        return Err(Failure::digest_invalid(&digest.to_string()));
+    }
+    let parsed =
+        ManifestOrIndex::parse(told, bytes).map_err(|error| Failure::manifest_invalid(&error))?;
+    let (own, default) = match &parsed {
+        ManifestOrIndex::Manifest(manifest) => (&manifest.media_type, MediaType::OCI_MANIFEST),
+        ManifestOrIndex::Index(index) => (&index.media_type, MediaType::OCI_INDEX),
+    };
+    let media_type = told.or(own.as_ref()).map_or(default, |kind| &kind.0);
+    let document = Resolved {
+        descriptor: Descriptor::of(media_type, bytes),
+        bytes: bytes.to_vec(),
+    };
+    let lock = site.store().lock_shared()?;
+    let parts = parts(site, &parsed, 0)?;
+    for part in &parts {
+        if !keep(site, part)? {
+            return Err(Failure::manifest_blob_unknown(part));
+        }
+    }
+    match parsed {
+        ManifestOrIndex::Manifest(manifest) if is_image(site, &manifest, name)? => {
+            let image = import(site, &document)?;
+            site.store().unserve(name)?;
+            site.store().tag(name, &image, Some(&digest))?;
+        }
+        ManifestOrIndex::Manifest(_) => keep_document(site, name, &document, &parts, None)?,
+        ManifestOrIndex::Index(index) => take_index(site, name, &index, &document, &parts)?,
+    }
+    drop(lock);
+    Ok(digest)
+}
+
+/// Tells whether a manifest becomes an image of the store. One that is pushed without a tag is
+/// most often part of an index that follows: for other platforms it is not unpacked.
+fn is_image(site: &Site, manifest: &Manifest, name: &Reference) -> Result<bool, Failure> {
+    if !manifest.config.media_type.is_config() {
+        return Ok(false);
+    }
+    if name.digest().is_none() {
+        return Ok(true);
+    }
+    let config = site
+        .store()
+        .read_blob(&manifest.config.digest, MAX_CONFIG_SIZE)?;
+    let config = ImageConfig::parse(&config).map_err(|error| Failure::manifest_invalid(&error))?;
+    Ok(config.platform().serves(&Platform::host()))
+}
+
+fn take_index(
+    site: &Site,
+    name: &Reference,
+    index: &Index,
+    document: &Resolved,
+    parts: &BTreeSet<Digest>,
+) -> Result<(), Failure> {
+    let image = match index.select(&Platform::host()) {
+        Some(entry) if name.digest().is_none() => {
+            let child = Resolved {
+                descriptor: entry.clone(),
+                bytes: site.store().read_blob(&entry.digest, MAX_MANIFEST_SIZE)?,
+            };
+            Some(import(site, &child)?)
+        }
+        _ => None,
+    };
+    keep_document(site, name, document, parts, image)
+}
+
+/// Keeps a document under its tag, or for a while when it has none.
+fn keep_document(
+    site: &Site,
+    name: &Reference,
+    document: &Resolved,
+    parts: &BTreeSet<Digest>,
+    image: Option<ImageId>,
+) -> Result<(), Failure> {
+    let store = site.store();
+    let descriptor = &document.descriptor;
+    store.put_blob(&descriptor.media_type, &document.bytes)?;
+    keep(site, &descriptor.digest)?;
+    if name.digest().is_some() {
+        return Ok(());
+    }
+    let parts: Vec<Digest> = parts.iter().copied().collect();
+    let served = Served {
+        document: descriptor.digest,
+        parts: &parts,
+        image,
+    };
+    store.serve(name, &served)?;
+    match image {
+        Some(image) => store.tag(name, &image, Some(&descriptor.digest))?,
+        None => drop(store.untag(name)?),
+    }
+    Ok(())
+}
+
+/// Lists all blobs that a document leads to. Its own children must be there to be read.
+fn parts(
+    site: &Site,
+    document: &ManifestOrIndex,
+    depth: usize,
+) -> Result<BTreeSet<Digest>, Failure> {
+    match document {
+        ManifestOrIndex::Manifest(manifest) => Ok(std::iter::once(&manifest.config)
+            .chain(&manifest.layers)
+            .map(|part| part.digest)
+            .collect()),
+        ManifestOrIndex::Index(_) if depth == MAX_DEPTH => Err(Failure::too_deep()),
+        ManifestOrIndex::Index(index) => {
+            let mut all = BTreeSet::new();
+            for entry in &index.manifests {
+                let bytes = match site.store().read_blob(&entry.digest, MAX_MANIFEST_SIZE) {
+                    Err(StoreError::BlobNotFound(digest)) => {
+                        return Err(Failure::manifest_blob_unknown(&digest));
+                    }
+                    bytes => bytes?,
+                };
+                let child = ManifestOrIndex::parse(Some(&entry.media_type), &bytes)
+                    .map_err(|error| Failure::manifest_invalid(&error))?;
+                all.insert(entry.digest);
+                all.extend(parts(site, &child, depth + 1)?);
+            }
+            Ok(all)
+        }
+    }
+}
+
 /// Unpacks the layers of an image and records it.
-pub(crate) fn import(site: &Site, manifest: &Resolved) -> Result<ImageId, Failure> {
+fn import(site: &Site, manifest: &Resolved) -> Result<ImageId, Failure> {
     let unpack = site.options.unpack.as_ref();
     let source = Received {
         store: site.store(),
