@@ -92,7 +92,12 @@ impl Plan {
 
     fn connect_streams(&self, built: &Built) -> Result<(), StartError> {
         match &self.streams {
-            Streams::Inherit => Ok(()),
+            Streams::Inherit => {
+                use rustix::stdio::{stderr, stdin, stdout};
+                [stdin(), stdout(), stderr()]
+                    .into_iter()
+                    .try_for_each(|stream| self.give_pipe(stream))
+            }
             Streams::Given(streams) => {
                 for stream in streams {
                     self.give_pipe(stream.as_fd())?;
@@ -115,13 +120,20 @@ impl Plan {
 
     /// Lets a user other than root open `/dev/stdout` again when it is a pipe.
     fn give_pipe(&self, stream: BorrowedFd<'_>) -> Result<(), StartError> {
-        let step = "give a pipe to the container's user";
-        let status = fstat(stream).map_err(StartError::step(step))?;
-        let pipe = FileType::from_raw_mode(status.st_mode) == FileType::Fifo;
-        if !pipe || status.st_uid == self.user.uid {
-            return Ok(());
+        let given = fstat(stream).and_then(|status| {
+            let pipe = FileType::from_raw_mode(status.st_mode) == FileType::Fifo;
+            if !pipe || status.st_uid == self.user.uid {
+                return Ok(());
+            }
+            fchown(stream, Some(Uid::from_raw(self.user.uid)), None)
+        });
+        match given {
+            // A stream that is closed, or a named pipe that may not change hands.
+            Ok(()) | Err(Errno::BADF | Errno::PERM | Errno::ROFS) => Ok(()),
+            Err(errno) => Err(StartError::step("give a pipe to the container's user")(
+                errno,
+            )),
         }
-        fchown(stream, Some(Uid::from_raw(self.user.uid)), None).map_err(StartError::step(step))
     }
 
     fn enter_cwd(&self, built: &Built) -> Result<(), StartError> {

@@ -321,20 +321,20 @@ fn privileged_groups_of_killed_processes_are_removed_and_others_kept() {
 #[test]
 fn privileged_a_container_dies_with_the_thread_that_started_it() {
     let rootfs = Rootfs::new();
-    let (running, reader) = std::thread::scope(|scope| {
-        let spec = rootfs.spec(&["sh", "-c", "echo ready; sleep 1000"]);
-        let thread = scope.spawn(|| {
+    for user in ["", "app"] {
+        let mut spec = rootfs.spec(&["sh", "-c", "echo ready; sleep 1000"]);
+        spec.process.user = user.to_owned();
+        let thread = std::thread::spawn(|| {
             let (running, reader) = start(spec);
-            let mut file = fs::File::from(reader);
-            assert_eq!(read_line(&mut file), "ready");
-            (running, file)
+            let mut reader = fs::File::from(reader);
+            assert_eq!(read_line(&mut reader), "ready");
+            (running, reader)
         });
-        thread.join().unwrap()
-    });
-    let (mut running, mut reader) = (running, reader);
-    assert_eq!(running.wait().unwrap(), Exit::Signal(9));
-    let mut rest = String::new();
-    reader.read_to_string(&mut rest).unwrap();
+        let (mut running, mut reader) = thread.join().unwrap();
+        assert_eq!(running.wait().unwrap(), Exit::Signal(9), "{user:?}");
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+    }
 }
 
 #[test]

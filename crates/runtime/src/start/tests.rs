@@ -1,3 +1,5 @@
+//! Containers on hosts with other control groups than this one, and without privileges.
+
 use std::os::unix::fs::symlink;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! Children in namespaces: what they execute, and how they fail.
+
 use std::ffi::CString;
 use std::os::fd::AsFd as _;
 

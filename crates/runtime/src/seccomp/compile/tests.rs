@@ -1,3 +1,5 @@
+//! Filters against a naive reading of the profile, by emulation.
+
 use super::*;
 
 /// Evaluates a filter as the kernel does.
