@@ -3,7 +3,10 @@
 
 mod scripted;
 
+mod fixture;
+
 mod authentication;
 mod failures;
 mod pulls;
 mod pushes;
+mod serving;
