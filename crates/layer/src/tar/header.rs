@@ -12,6 +12,8 @@ const GID: Range<usize> = 116..124;
 const SIZE: Range<usize> = 124..136;
 const MTIME: Range<usize> = 136..148;
 const CHECKSUM: Range<usize> = 148..156;
+/// What the checksum counts as while it is summed.
+const BLANK_CHECKSUM: &[u8] = &[b' '; 8];
 const TYPE: usize = 156;
 const LINK_NAME: Range<usize> = 157..257;
 const MAGIC: Range<usize> = 257..265;
@@ -233,25 +235,20 @@ fn base256(field: &[u8]) -> Option<i64> {
     Some(value)
 }
 
+/// Sums all bytes, those of the checksum itself as spaces.
 fn unsigned_sum(block: &[u8; BLOCK_SIZE]) -> i64 {
-    summed(block).map(i64::from).sum()
+    let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>();
+    i64::from(sum(&block[..CHECKSUM.start]) + sum(&block[CHECKSUM.end..]) + sum(BLANK_CHECKSUM))
 }
 
 fn signed_sum(block: &[u8; BLOCK_SIZE]) -> i64 {
-    summed(block)
-        .map(|byte| i64::from(byte.cast_signed()))
-        .sum()
-}
-
-/// Yields the bytes with the checksum itself as spaces.
-fn summed(block: &[u8; BLOCK_SIZE]) -> impl Iterator<Item = u8> {
-    block.iter().enumerate().map(|(position, &byte)| {
-        if CHECKSUM.contains(&position) {
-            b' '
-        } else {
-            byte
-        }
-    })
+    let sum = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| i64::from(byte.cast_signed()))
+            .sum::<i64>()
+    };
+    sum(&block[..CHECKSUM.start]) + sum(&block[CHECKSUM.end..]) + sum(BLANK_CHECKSUM)
 }
 
 /// Writes the fields of a ustar header.
