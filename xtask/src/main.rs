@@ -8,6 +8,8 @@ mod packages;
 mod test;
 mod tidy;
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 
 const USAGE: &str = "usage: cargo xtask TASK
@@ -19,7 +21,17 @@ const USAGE: &str = "usage: cargo xtask TASK
   dist    build the release binary, static where it can be linked so
   bench   measure run, rebuilds, cold build and pull against podman, docker or the machine's floor";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let task = args.next().unwrap_or_default();
     let rest: Vec<String> = args.collect();
