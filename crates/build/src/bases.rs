@@ -91,6 +91,11 @@ impl Bases {
         }
     }
 
+    /// Returns how many images the plan names.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns when the newest of them was made.
     pub(crate) fn created(&self) -> Option<Timestamp> {
         let created = |(_, _, image): &(_, _, BaseImage)| {

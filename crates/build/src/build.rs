@@ -35,6 +35,9 @@ pub struct Built {
     pub cached: usize,
 }
 
+/// Reading the Dockerfile, `.dockerignore` and the context, and the export.
+const INTERNAL_STEPS: usize = 4;
+
 /// Builds an image from a Dockerfile and tags it. Nothing is tagged when a step fails; the
 /// layers of the steps before it stay in the cache.
 pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built, BuildError> {
@@ -58,6 +61,10 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
         |reference: &Reference, platform: &Platform| bases.get(context, reference, platform);
     let graph = lower(&plan, &options.build_args, &mut images)
         .map_err(|located| faults.located(located.map(SolveError::from)))?;
+    let internal = bases.len() + graph.bases.len() + INTERNAL_STEPS;
+    progress.send(Event::Planned {
+        steps: internal + graph.vertices.len(),
+    });
     let outcome = solve_graph(context, options, (&graph, &bases), &progress, &faults)?;
     let built = export(context, options, (&graph, outcome), &progress);
     let built = built.map_err(|error| faults.located(Located::nowhere(error)))?;
