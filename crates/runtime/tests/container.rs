@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use runtime::{
@@ -37,7 +38,7 @@ impl Rootfs {
         }
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
-        fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+        copy_program(&root.join("bin/busybox"));
         for applet in APPLETS {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
@@ -82,6 +83,13 @@ impl Rootfs {
         assert_eq!(exit, Exit::Code(0), "{command}: {output}");
         output
     }
+}
+
+/// Copies busybox in a process of its own: a child that another thread makes meanwhile would hold
+/// a copy of the descriptor that writes, and an executable that is being written is busy.
+fn copy_program(to: &Path) {
+    let status = Command::new("cp").arg("/bin/busybox").arg(to).status();
+    assert!(status.unwrap().success());
 }
 
 fn pipe() -> (OwnedFd, OwnedFd) {

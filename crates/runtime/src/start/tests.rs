@@ -10,7 +10,13 @@ fn busybox_root(applets: &[&str]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let bin = directory.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
-    std::fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
+    // In a process of its own: a child that another thread makes meanwhile would hold a copy of
+    // the descriptor that writes, and an executable that is being written is busy.
+    let status = std::process::Command::new("cp")
+        .arg("/bin/busybox")
+        .arg(&bin)
+        .status();
+    assert!(status.unwrap().success());
     for applet in applets {
         symlink("busybox", bin.join(applet)).unwrap();
     }
