@@ -44,10 +44,12 @@ impl Digest {
 
     /// Returns the 64 hex digits, without the algorithm: the name of a blob's file.
     pub fn hex(&self) -> String {
-        use fmt::Write as _;
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
         let mut hex = String::with_capacity(64);
         for byte in self.0 {
-            write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
+            hex.push(digit(byte >> 4));
+            hex.push(digit(byte & 0xf));
         }
         hex
     }
