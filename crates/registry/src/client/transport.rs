@@ -79,11 +79,14 @@ impl Transport {
         if !request.body.is_empty() || request.method != Method::GET {
             call = call.body(request.body.clone());
         }
-        let stall = self.timeouts.stall;
-        let answer = engine.block_on(async { tokio::time::timeout(stall, call.send()).await });
+        let patience = match request.method {
+            Method::GET | Method::HEAD => self.timeouts.stall,
+            _ => self.timeouts.commit,
+        };
+        let answer = engine.block_on(async { tokio::time::timeout(patience, call.send()).await });
         let answer = match answer {
             Ok(answer) => answer.map_err(|error| NetworkError::classify(error, &request.url)),
-            Err(_) => Err(NetworkError::Stalled(stall)),
+            Err(_) => Err(NetworkError::Stalled(patience)),
         };
         let inner = answer.map_err(|cause| cause.during(&request.method, &request.url))?;
         Ok(self.response(engine, inner, &request.method))

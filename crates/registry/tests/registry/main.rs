@@ -9,4 +9,5 @@ mod authentication;
 mod failures;
 mod pulls;
 mod pushes;
+mod round_trips;
 mod serving;

@@ -286,7 +286,9 @@ pub(crate) fn with_config(config: &str) -> (tempfile::TempDir, ClientOptions) {
 
 /// Bytes that differ at every place, and a blob descriptor of them.
 pub(crate) fn blob(length: usize) -> (Vec<u8>, Descriptor) {
-    let bytes: Vec<u8> = (0_u8..251).cycle().take(length).collect();
+    let period: Vec<u8> = (0_u8..251).collect();
+    let mut bytes = period.repeat(length / period.len() + 1);
+    bytes.truncate(length);
     let descriptor = Descriptor::of(MediaType::OCI_LAYER, &bytes);
     (bytes, descriptor)
 }
