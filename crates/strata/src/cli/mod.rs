@@ -1,8 +1,10 @@
 //! The command line: docker's words in, docker's text and exit codes out.
 
+mod attach;
 mod background;
 mod command;
 mod confirm;
+mod container_flags;
 mod environment;
 mod error;
 mod flags;
@@ -13,6 +15,7 @@ mod import;
 mod inspect;
 mod listing;
 mod load;
+mod monitor;
 mod name;
 mod output;
 mod progress;
@@ -20,6 +23,7 @@ mod pull;
 mod push;
 mod reference_hint;
 mod rmi;
+mod run;
 mod save;
 mod session;
 mod start;

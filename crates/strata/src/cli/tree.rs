@@ -7,8 +7,8 @@ use super::error::{CommandError, Exit, Voice};
 use super::flags::{Arguments, Flag, FlagError, Flags, Order};
 use super::session::Session;
 use super::{
-    background, history, image_prune, images, import, inspect, load, pull, push, rmi, save, tag,
-    version,
+    background, history, image_prune, images, import, inspect, load, monitor, pull, push, rmi, run,
+    save, tag, version,
 };
 
 /// All commands.
@@ -22,9 +22,12 @@ const COMMANDS: &[&Command] = &[
     &inspect::CONTAINER,
     &inspect::IMAGE,
     &load::COMMAND,
+    &monitor::COMMAND,
     &pull::COMMAND,
     &push::COMMAND,
     &rmi::COMMAND,
+    &run::CREATE,
+    &run::RUN,
     &save::COMMAND,
     &tag::COMMAND,
     &version::COMMAND,

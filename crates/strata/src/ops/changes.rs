@@ -63,6 +63,12 @@ pub fn apply(config: &RunConfig, changes: &[String]) -> Result<RunConfig, Change
     let graph = lower(&planned, &none, &mut |_, _| Ok(base.clone()))
         .map_err(|located| ChangeError::Lower(located.error))?;
     let mut changed = graph.result.config.config;
+    // A build gives every image a search path; a change that names none does not.
+    let has_path = |env: &[String]| env.iter().any(|variable| variable.starts_with("PATH="));
+    if !has_path(&config.env) && !changes.iter().any(|change| change.contains("PATH")) {
+        let default = format!("PATH={}", runtime::DEFAULT_PATH);
+        changed.env.retain(|variable| *variable != default);
+    }
     let mut triggers = config.on_build.clone();
     triggers.append(&mut changed.on_build);
     changed.on_build = triggers;

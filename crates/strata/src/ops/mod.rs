@@ -14,6 +14,7 @@ pub mod load;
 mod parallel;
 pub mod pull;
 pub mod push;
+pub mod remove;
 pub mod save;
 pub mod tidy;
 
