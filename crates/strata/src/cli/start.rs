@@ -21,7 +21,7 @@ pub(crate) fn start() -> ExitCode {
     {
         Ok(words) => {
             let mut session = Session::new(program, Environment::read());
-            tree::run(&words, &mut session)
+            tree::execute(&words, &mut session)
         }
         Err(word) => {
             out.talk(&format!("{program}: argument {word:?} is not valid UTF-8"));

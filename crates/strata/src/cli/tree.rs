@@ -7,24 +7,33 @@ use super::error::{CommandError, Exit, Voice};
 use super::flags::{Arguments, Flag, FlagError, Flags, Order};
 use super::session::Session;
 use super::{
-    background, history, image_prune, images, import, inspect, load, monitor, pull, push, rmi, run,
-    save, tag, version,
+    background, builder_prune, commit, container_start, history, image_prune, images, import, info,
+    inspect, load, logs, monitor, ps, pull, push, registry_serve, rm, rmi, run, save, tag, version,
 };
 
 /// All commands.
 const COMMANDS: &[&Command] = &[
     &background::COMMAND,
+    &builder_prune::COMMAND,
+    &commit::COMMAND,
+    &container_start::COMMAND,
     &history::COMMAND,
     &image_prune::COMMAND,
     &images::COMMAND,
     &import::COMMAND,
+    &info::COMMAND,
     &inspect::ANY,
     &inspect::CONTAINER,
     &inspect::IMAGE,
     &load::COMMAND,
+    &logs::COMMAND,
     &monitor::COMMAND,
+    &ps::COMMAND,
     &pull::COMMAND,
     &push::COMMAND,
+    &registry_serve::COMMAND,
+    &rm::PRUNE,
+    &rm::RM,
     &rmi::COMMAND,
     &run::CREATE,
     &run::RUN,
@@ -64,7 +73,7 @@ const GLOBAL_FLAGS: &[Flag] = &[
 ];
 
 /// Runs what `words` say; they do not include the name of the program.
-pub(crate) fn run(words: &[String], session: &mut Session) -> Exit {
+pub(crate) fn execute(words: &[String], session: &mut Session) -> Exit {
     match attempt(words, session) {
         Ok(exit) => exit,
         Err(error) => {

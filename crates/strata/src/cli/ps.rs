@@ -1,0 +1,264 @@
+//! `strata ps`.
+
+use jiff::Timestamp;
+use store::{ContainerRecord, Store};
+use strata::container::Container;
+use strata::container::options::short_id;
+use strata::container::status::Status;
+use strata::container::variables::label;
+
+use super::command::Command;
+use super::error::{CommandError, Exit};
+use super::flags::{Arguments, Flag};
+use super::history::ellipsis;
+use super::images::LIST_FORMAT_HELP;
+use super::listing::{Field, Listing};
+use super::session::Session;
+use super::units;
+
+pub(crate) const COMMAND: Command = Command {
+    names: &["container ls", "container list", "container ps", "ps"],
+    about: "List containers",
+    flags: &[
+        Flag::switch("all", "Show all containers (default shows just running)").short('a'),
+        Flag::many(
+            "filter",
+            "filter",
+            "Filter output: id, name, status, label, exited, ancestor",
+        )
+        .short('f'),
+        Flag::one("format", "string", LIST_FORMAT_HELP),
+        Flag::one(
+            "last",
+            "int",
+            "Show n last created containers (includes all states) (default -1)",
+        )
+        .short('n'),
+        Flag::switch(
+            "latest",
+            "Show the latest created container (includes all states)",
+        )
+        .short('l'),
+        Flag::switch("no-trunc", "Don't truncate output"),
+        Flag::switch("quiet", "Only display container IDs").short('q'),
+    ],
+    refused: &["size"],
+    run,
+    ..Command::DEFAULT
+};
+
+const FIELDS: &[Field] = &[
+    Field::new("Command", "COMMAND"),
+    Field::new("CreatedAt", "CREATED AT"),
+    Field::new("ID", "CONTAINER ID"),
+    Field::new("Image", "IMAGE"),
+    Field::new("Labels", "LABELS"),
+    Field::new("LocalVolumes", "LOCAL VOLUMES"),
+    Field::new("Mounts", "MOUNTS"),
+    Field::new("Names", "NAMES"),
+    Field::new("Networks", "NETWORKS"),
+    Field::new("Ports", "PORTS"),
+    Field::new("RunningFor", "CREATED"),
+    Field::new("Size", "SIZE"),
+    Field::new("State", "STATE"),
+    Field::new("Status", "STATUS"),
+];
+
+const COLUMNS: &[&str] = &[
+    "ID",
+    "Image",
+    "Command",
+    "RunningFor",
+    "Status",
+    "Ports",
+    "Names",
+];
+
+/// The width of COMMAND between its quotes, with the mark of what was cut.
+const COMMAND_WIDTH: usize = 20;
+/// The width of a path in MOUNTS.
+const MOUNT_WIDTH: usize = 15;
+
+fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
+    let filters = filters(arguments)?;
+    let last = match arguments.is_on("latest") {
+        true => Some(1),
+        false => arguments.number("last")?.filter(|last| *last >= 0),
+    };
+    let asks_for_state = filters
+        .iter()
+        .any(|(name, _)| matches!(name.as_str(), "status" | "exited"));
+    let all = arguments.is_on("all") || last.is_some() || asks_for_state;
+    let store = session.store()?;
+    let no_trunc = arguments.is_on("no-trunc");
+    let mut rows = Vec::new();
+    for record in store.containers()? {
+        let status = Status::of(store, &record);
+        if !all && !matches!(status, Status::Running { .. }) {
+            continue;
+        }
+        let container = Container::from_record(record)?;
+        if !passes(&container, status, &filters, store)? {
+            continue;
+        }
+        rows.push(cells(&container, status, no_trunc, store));
+    }
+    if let Some(last) = last {
+        rows.truncate(usize::try_from(last).unwrap_or(usize::MAX));
+    }
+    let listing = Listing {
+        fields: FIELDS,
+        kind: "*formatter.ContainerContext",
+        rows,
+    };
+    let format = arguments.text("format");
+    let is_table = matches!(format, None | Some("" | "table"));
+    let text = if arguments.is_on("quiet") && is_table {
+        listing.column("ID")
+    } else {
+        listing.render(format, COLUMNS)?
+    };
+    session.out.data(&text)?;
+    Ok(Exit::SUCCESS)
+}
+
+type Filters = Vec<(String, String)>;
+
+fn filters(arguments: &Arguments) -> Result<Filters, CommandError> {
+    let mut filters = Vec::new();
+    for filter in arguments.all("filter") {
+        let (name, value) = filter.split_once('=').unwrap_or((filter, ""));
+        let name = name.trim().to_lowercase();
+        match name.as_str() {
+            "id" | "name" | "status" | "label" | "exited" | "ancestor" => {
+                filters.push((name, value.trim().to_owned()));
+            }
+            _ => return Err(CommandError::daemon(format!("invalid filter '{name}'"))),
+        }
+    }
+    Ok(filters)
+}
+
+/// Filters of one kind are alternatives; labels must all be there.
+fn passes(
+    container: &Container,
+    status: Status,
+    filters: &Filters,
+    store: &Store,
+) -> Result<bool, CommandError> {
+    for kind in ["id", "name", "status", "exited", "ancestor"] {
+        let mut values = filters.iter().filter(|(name, _)| name == kind).peekable();
+        if values.peek().is_none() {
+            continue;
+        }
+        let mut any = false;
+        for (_, value) in values {
+            any |= matches(container, status, (kind, value), store)?;
+        }
+        if !any {
+            return Ok(false);
+        }
+    }
+    let labels = &container.options.config.labels;
+    Ok(filters
+        .iter()
+        .filter(|(name, _)| name == "label")
+        .all(|(_, value)| match value.contains('=') {
+            true => {
+                let (key, value) = label(value);
+                labels.get(&key) == Some(&value)
+            }
+            false => labels.contains_key(value),
+        }))
+}
+
+fn matches(
+    container: &Container,
+    status: Status,
+    (kind, value): (&str, &str),
+    store: &Store,
+) -> Result<bool, CommandError> {
+    let record = &container.record;
+    Ok(match kind {
+        "id" => record.id.starts_with(value),
+        "name" => record.name.contains(value.trim_start_matches(['/', '^'])),
+        "status" => status.name() == value,
+        "exited" => matches!(status, Status::Exited { .. }) && status.code().to_string() == value,
+        _ => store
+            .resolve(value)
+            .is_ok_and(|image| image.id == record.image),
+    })
+}
+
+fn cells(container: &Container, status: Status, no_trunc: bool, store: &Store) -> Vec<String> {
+    let record = &container.record;
+    let options = &container.options;
+    let now = units::now();
+    let created = moment(record.created);
+    let command = record.command.join(" ");
+    let command = match no_trunc {
+        true => command,
+        false => ellipsis(&command, COMMAND_WIDTH),
+    };
+    let labels: Vec<String> = options
+        .config
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let mounts: Vec<String> = options
+        .binds
+        .iter()
+        .map(|bind| bind.source.display().to_string())
+        .map(|path| match no_trunc {
+            true => path,
+            false => ellipsis(&path, MOUNT_WIDTH),
+        })
+        .collect();
+    vec![
+        format!("\"{command}\""),
+        units::date(created),
+        match no_trunc {
+            true => record.id.clone(),
+            false => short_id(&record.id).to_owned(),
+        },
+        image(record, store),
+        labels.join(","),
+        "0".to_owned(),
+        mounts.join(","),
+        record.name.clone(),
+        options.network.name().to_owned(),
+        String::new(),
+        format!("{} ago", units::age(created, now)),
+        "0B".to_owned(),
+        status.name().to_owned(),
+        status_text(status, now),
+    ]
+}
+
+fn status_text(status: Status, now: Timestamp) -> String {
+    match status {
+        Status::Created => "Created".to_owned(),
+        Status::Running { started } => format!("Up {}", units::age(moment(started), now)),
+        Status::Exited {
+            code,
+            finished: Some(finished),
+        } => format!("Exited ({code}) {} ago", units::age(moment(finished), now)),
+        Status::Exited {
+            code,
+            finished: None,
+        } => format!("Exited ({code})"),
+    }
+}
+
+/// The name that was given, unless it means another image now.
+fn image(record: &ContainerRecord, store: &Store) -> String {
+    match store.resolve(&record.image_name) {
+        Ok(image) if image.id == record.image => record.image_name.clone(),
+        Ok(_) | Err(_) => record.image.digest().short(),
+    }
+}
+
+fn moment(time: store::Timestamp) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(time.0)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
