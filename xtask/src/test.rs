@@ -1,9 +1,11 @@
 //! `cargo xtask test`: every test, with what it needs installed.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
+use crate::demo::unmount_below;
 use crate::{command, packages};
 
 /// Runs the tests; `args` are given to the test runner.
@@ -47,5 +49,36 @@ pub fn run(args: &[String]) -> Result<()> {
         }
         cargo.args(args);
     }
-    command::run_command(&mut cargo)
+    let temporary = temporary_directory()?;
+    cargo.env("TMPDIR", &temporary);
+    let result = command::run_command(&mut cargo);
+    let leftover = leftover_mounts(&temporary)?;
+    unmount_below(&temporary)?;
+    std::fs::remove_dir_all(&temporary)
+        .with_context(|| format!("cannot remove {}", temporary.display()))?;
+    result?;
+    if !leftover.is_empty() {
+        bail!(
+            "tests left {} mounts behind:\n{}",
+            leftover.len(),
+            leftover.join("\n")
+        );
+    }
+    Ok(())
+}
+
+/// Makes the directory in which the tests make theirs, so that what they leave is found.
+fn temporary_directory() -> Result<PathBuf> {
+    let name = format!("strata-test.{}", std::process::id());
+    let directory = std::env::temp_dir().join(name);
+    std::fs::create_dir(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    Ok(directory)
+}
+
+fn leftover_mounts(directory: &Path) -> Result<Vec<String>> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let below = points.filter(|point| Path::new(point).starts_with(directory));
+    Ok(below.map(str::to_owned).collect())
 }
