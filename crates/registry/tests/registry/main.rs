@@ -7,6 +7,7 @@ mod fixture;
 
 mod authentication;
 mod failures;
+mod programs;
 mod pulls;
 mod pushes;
 mod round_trips;
