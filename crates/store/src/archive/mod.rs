@@ -1,7 +1,16 @@
 //! Images in a tar or a directory: docker's archives and OCI layouts.
+//!
+//! Three forms are read: docker's since 1.10 (`manifest.json` names a configuration and layers,
+//! wherever they lie in the archive), the OCI layout (`index.json` and `blobs/`), and docker 28's,
+//! which is both. The last one is written.
 
+mod contents;
+mod error;
 mod read;
 mod save;
+mod source;
 
-pub use read::{Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress};
+pub use error::ArchiveError;
+pub use read::{Archive, ArchiveImage, Decompress};
 pub use save::{SavedImage, save};
+pub use source::ArchiveSource;

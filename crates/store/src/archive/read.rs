@@ -1,31 +1,48 @@
 //! Reading archives.
 
-use std::io::{self, Read};
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
-use oci::{Descriptor, Reference};
+use oci::{
+    Descriptor, DiffId, Digest, Hasher, ImageConfig, Index, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE,
+    Manifest, ManifestOrIndex, MediaType, Reference,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use crate::exchange::ExchangeError;
-use crate::{ManifestPolicy, Resolved, Source, Store, StoreError};
+use super::contents::{Contents, Section};
+use super::source::blob_name;
+use super::{ArchiveError, ArchiveSource};
+use crate::error::at;
+use crate::scratch::unique_name;
+use crate::{ManifestPolicy, Resolved, Store, StoreError};
+
+/// The longest `manifest.json` and `index.json` that are read.
+const MAX_LIST_SIZE: u64 = 8 << 20;
+
+/// Names of images in OCI layouts: containerd's, then the specification's, which may be only a
+/// tag.
+const NAME_ANNOTATIONS: [&str; 2] = [
+    "io.containerd.image.name",
+    "org.opencontainers.image.ref.name",
+];
+
+/// BuildKit's mark on manifests that describe another one.
+const ATTESTATION: &str = "vnd.docker.reference.type";
 
 /// Undoes whole-file compression, found by the first bytes; what is not compressed passes.
 pub type Decompress<'a> =
     dyn Fn(Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> + Sync + 'a;
 
-/// Why an archive cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    /// The file cannot be read.
-    #[error("cannot read archive")]
-    Read(#[source] io::Error),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// An opened archive.
 #[derive(Debug)]
-pub struct Archive {}
+pub struct Archive {
+    contents: Arc<Contents>,
+}
 
 /// An image in an archive.
 #[derive(Debug)]
@@ -38,51 +55,318 @@ pub struct ArchiveImage {
     pub manifests: ManifestPolicy,
 }
 
-/// The content of one image in an archive.
-#[derive(Debug)]
-pub struct ArchiveSource {}
+/// An image in `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layout {
+    image_layout_version: String,
+}
 
 impl Archive {
-    /// Opens a file or a directory.
+    /// Opens a file or a directory. A compressed file is first decompressed to a file of the
+    /// store that has no name.
     pub fn open(
         store: &Store,
         path: &Path,
         decompress: &Decompress<'_>,
     ) -> Result<Self, ArchiveError> {
-        let _ = (store, path, decompress);
-        unimplemented!()
+        let file = File::open(path).map_err(ArchiveError::Read)?;
+        let metadata = file.metadata().map_err(ArchiveError::Read)?;
+        if metadata.is_dir() {
+            return Ok(Self {
+                contents: Arc::new(Contents::of_directory(path)?),
+            });
+        }
+        let mut magic = [0; 6];
+        if !metadata.is_file() {
+            return Self::read(store, Box::new(file), decompress);
+        }
+        let count = file.read_at(&mut magic, 0).map_err(ArchiveError::Read)?;
+        if compression(&magic[..count]).is_some() {
+            return Self::read(store, Box::new(file), decompress);
+        }
+        Ok(Self {
+            contents: Arc::new(Contents::of_tar(file)?),
+        })
     }
 
-    /// Reads an archive from a stream, which is first written to a scratch file.
+    /// Reads an archive from a stream, which is first written to a file of the store that has no
+    /// name.
     pub fn read(
         store: &Store,
         stream: Box<dyn Read + Send>,
         decompress: &Decompress<'_>,
     ) -> Result<Self, ArchiveError> {
-        drop((store, stream, decompress));
-        unimplemented!()
+        let mut file = spool_file(store)?;
+        let mut stream = decompress(stream).map_err(ArchiveError::Read)?;
+        io::copy(&mut stream, &mut file).map_err(ArchiveError::Read)?;
+        file.seek(SeekFrom::Start(0)).map_err(ArchiveError::Read)?;
+        Ok(Self {
+            contents: Arc::new(Contents::of_tar(file)?),
+        })
     }
 
     /// Returns the images, in the archive's order.
     pub fn images(&self) -> Result<Vec<ArchiveImage>, ArchiveError> {
-        unimplemented!()
+        let index: Option<Index> = self.document("index.json")?;
+        let docker: Option<Vec<DockerImage>> = self.document("manifest.json")?;
+        match (docker, index) {
+            (Some(images), index) => {
+                let manifests = match &index {
+                    Some(index) => self.compressed_manifests(index)?,
+                    None => HashMap::new(),
+                };
+                let images = images
+                    .iter()
+                    .map(|image| self.docker_image(image, &manifests));
+                images.collect()
+            }
+            (None, Some(index)) => self.layout_images(&index),
+            (None, None) if self.contents.find("repositories")?.is_some() => {
+                Err(ArchiveError::TooOld)
+            }
+            (None, None) => Err(ArchiveError::NoImages),
+        }
+    }
+
+    fn document<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ArchiveError> {
+        let Some(bytes) = self.contents.read(name, MAX_LIST_SIZE)? else {
+            return Ok(None);
+        };
+        let document = serde_json::from_slice(&bytes);
+        document.map_err(|source| ArchiveError::Malformed {
+            name: name.to_owned(),
+            source,
+        })
+    }
+
+    /// Reads an image of `manifest.json`. Docker's manifest is made up for the archive, so one is
+    /// made here; a manifest with compressed layers came from a registry and is kept.
+    fn docker_image(
+        &self,
+        image: &DockerImage,
+        manifests: &HashMap<Digest, Descriptor>,
+    ) -> Result<ArchiveImage, ArchiveError> {
+        let tags = image.repo_tags.iter().flatten();
+        let names = tags.map(|tag| parse_name(tag)).collect::<Result<_, _>>()?;
+        let config_bytes = self.contents.read(&image.config, MAX_CONFIG_SIZE)?;
+        let config_bytes =
+            config_bytes.ok_or_else(|| ArchiveError::Missing(image.config.clone()))?;
+        let config_descriptor = Descriptor::of(MediaType::OCI_CONFIG, &config_bytes);
+        if let Some(manifest) = manifests.get(&config_descriptor.digest) {
+            return self.layout_image(names, manifest);
+        }
+        let invalid = |source| ArchiveError::Config {
+            name: image.config.clone(),
+            source,
+        };
+        let config = ImageConfig::parse(&config_bytes).map_err(invalid)?;
+        let layers = image.layers.as_deref().unwrap_or_default();
+        let diff_ids = &config.rootfs.diff_ids;
+        if layers.len() != diff_ids.len() {
+            return Err(invalid(oci::ConfigError::LayerCountMismatch {
+                config: diff_ids.len(),
+                manifest: layers.len(),
+            }));
+        }
+        let mut places = HashMap::from([(config_descriptor.digest, image.config.clone())]);
+        let mut descriptors = Vec::with_capacity(layers.len());
+        for (name, diff_id) in layers.iter().zip(diff_ids) {
+            let descriptor = describe(self.contents.require(name)?, diff_id)?;
+            places.insert(descriptor.digest, name.clone());
+            descriptors.push(descriptor);
+        }
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::OCI_MANIFEST.into()),
+            config: config_descriptor,
+            layers: descriptors,
+            annotations: None,
+        };
+        let bytes = serde_json::to_vec(&manifest).expect("invariant: a manifest has string keys");
+        let resolved = Resolved {
+            descriptor: Descriptor::of(MediaType::OCI_MANIFEST, &bytes),
+            bytes,
+        };
+        Ok(ArchiveImage {
+            names,
+            source: ArchiveSource {
+                contents: Arc::clone(&self.contents),
+                resolved,
+                names: places,
+            },
+            manifests: ManifestPolicy::Discard,
+        })
+    }
+
+    /// Returns the manifests with compressed layers that an index names, by configuration.
+    fn compressed_manifests(
+        &self,
+        index: &Index,
+    ) -> Result<HashMap<Digest, Descriptor>, ArchiveError> {
+        let mut found = HashMap::new();
+        let entries = index.manifests.iter();
+        for entry in entries.filter(|entry| entry.media_type.is_manifest()) {
+            let name = blob_name(&entry.digest);
+            let Some(bytes) = self.contents.read(&name, MAX_MANIFEST_SIZE)? else {
+                continue;
+            };
+            let parsed = ManifestOrIndex::parse(Some(&entry.media_type), &bytes);
+            let parsed = parsed.map_err(|source| ArchiveError::Manifest { name, source })?;
+            if let ManifestOrIndex::Manifest(manifest) = parsed {
+                let uncompressed = |layer: &Descriptor| {
+                    matches!(
+                        layer.media_type.0.as_str(),
+                        MediaType::OCI_LAYER | MediaType::DOCKER_LAYER
+                    )
+                };
+                if !manifest.layers.iter().all(uncompressed) {
+                    found.insert(manifest.config.digest, entry.clone());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn layout_images(&self, index: &Index) -> Result<Vec<ArchiveImage>, ArchiveError> {
+        let layout: Option<Layout> = self.document("oci-layout")?;
+        if let Some(Layout {
+            image_layout_version: version,
+        }) = layout
+            && !version.starts_with("1.")
+        {
+            return Err(ArchiveError::UnsupportedLayout(version));
+        }
+        let mut images: Vec<(Descriptor, Vec<Reference>)> = Vec::new();
+        for entry in index.manifests.iter().filter(|entry| is_image(entry)) {
+            let name = layout_name(entry);
+            match images
+                .iter_mut()
+                .find(|(known, _)| known.digest == entry.digest)
+            {
+                Some((_, names)) => names.extend(name),
+                None => images.push((entry.clone(), name.into_iter().collect())),
+            }
+        }
+        images
+            .into_iter()
+            .map(|(entry, names)| self.layout_image(names, &entry))
+            .collect()
+    }
+
+    fn layout_image(
+        &self,
+        names: Vec<Reference>,
+        entry: &Descriptor,
+    ) -> Result<ArchiveImage, ArchiveError> {
+        let name = blob_name(&entry.digest);
+        let bytes = self.contents.read(&name, MAX_MANIFEST_SIZE)?;
+        let bytes = bytes.ok_or(ArchiveError::Missing(name))?;
+        Ok(ArchiveImage {
+            names,
+            source: ArchiveSource {
+                contents: Arc::clone(&self.contents),
+                resolved: Resolved {
+                    descriptor: entry.clone(),
+                    bytes,
+                },
+                names: HashMap::new(),
+            },
+            manifests: ManifestPolicy::Keep,
+        })
     }
 }
 
-impl Source for ArchiveSource {
-    fn resolve(&self) -> Result<Resolved, ExchangeError> {
-        unimplemented!()
-    }
+/// Tells whether an entry of a layout's index is an image, and not a statement about one.
+fn is_image(entry: &Descriptor) -> bool {
+    let annotations = entry.annotations.as_ref();
+    (entry.media_type.is_manifest() || entry.media_type.is_index())
+        && annotations.is_none_or(|annotations| !annotations.contains_key(ATTESTATION))
+}
 
-    fn manifest(&self, _descriptor: &Descriptor) -> Result<Vec<u8>, ExchangeError> {
-        unimplemented!()
-    }
+fn layout_name(entry: &Descriptor) -> Option<Reference> {
+    let annotations = entry.annotations.as_ref()?;
+    let mut names = NAME_ANNOTATIONS
+        .iter()
+        .filter_map(|key| annotations.get(*key))
+        .filter_map(|name| Reference::parse(name).ok());
+    // A mere tag reads as a repository; it says nothing about the name.
+    names.find(|name| name.tag().is_some())
+}
 
-    fn open_blob(
-        &self,
-        _descriptor: &Descriptor,
-        _offset: u64,
-    ) -> Result<Box<dyn Read + Send>, ExchangeError> {
-        unimplemented!()
+fn parse_name(name: &str) -> Result<Reference, ArchiveError> {
+    let parsed = Reference::parse(name).map_err(|source| ArchiveError::InvalidName {
+        name: name.to_owned(),
+        source,
+    })?;
+    Ok(parsed.or_latest())
+}
+
+/// Describes a layer in an archive of docker's, where nothing but its content tells its form.
+fn describe(section: Section, diff_id: &DiffId) -> Result<Descriptor, ArchiveError> {
+    let size = section.size();
+    let mut magic = Vec::new();
+    section
+        .clone()
+        .take(6)
+        .read_to_end(&mut magic)
+        .map_err(ArchiveError::Read)?;
+    let Some(media_type) = compression(&magic) else {
+        return Ok(Descriptor::new(
+            MediaType::OCI_LAYER,
+            *diff_id.digest(),
+            size,
+        ));
+    };
+    Ok(Descriptor::new(media_type, hash(section)?, size))
+}
+
+fn hash(mut section: Section) -> Result<Digest, ArchiveError> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = section.read(&mut buffer).map_err(ArchiveError::Read)?;
+        if count == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..count]);
     }
+}
+
+/// Tells the compression of a file by its first bytes, as the media type of such a layer.
+fn compression(magic: &[u8]) -> Option<&'static str> {
+    const XZ_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+xz";
+    const BZIP2_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+bzip2";
+    match magic {
+        [0x1f, 0x8b, ..] => Some(MediaType::OCI_LAYER_GZIP),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(MediaType::OCI_LAYER_ZSTD),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => Some(XZ_LAYER),
+        [b'B', b'Z', b'h', ..] => Some(BZIP2_LAYER),
+        _ => None,
+    }
+}
+
+/// Makes a file in the store that goes away with its last user.
+fn spool_file(store: &Store) -> Result<File, StoreError> {
+    store.check_writable()?;
+    let path = store.ingest_dir().join(format!("{}.new", unique_name()));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(at("create", &path))?;
+    fs::remove_file(&path).map_err(at("remove", &path))?;
+    Ok(file)
 }
