@@ -2,79 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::path::{MAX_NAME, MAX_PATH, components, split};
-use crate::{Entry, EntryKind, Timestamp, size, xattr};
+use crate::path::{MAX_NAME, components, split};
+use crate::{Entry, EntryError, EntryKind, Timestamp, size};
 
 /// How many symbolic links one path may lead through, as on Linux.
 pub(crate) const MAX_SYMLINKS: usize = 40;
-/// What device numbers have room for, on Linux and in EROFS.
-const MAX_MAJOR: u32 = (1 << 12) - 1;
-const MAX_MINOR: u32 = (1 << 20) - 1;
-/// The largest file: one chunk of an index, see docs/layer-format.md.
-const MAX_FILE_SIZE: u64 = 1 << 40;
+/// What hides a name from below in every form of a layer; tars may have it too.
+const WHITEOUT: EntryKind = EntryKind::CharDevice { major: 0, minor: 0 };
 /// An inode and its name in a directory, without what they point to.
 const ENTRY_COST: usize = size_of::<Inode>() + 64;
 const XATTR_COST: usize = 64;
-
-/// Why an entry cannot be part of a layer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EntryError {
-    /// The path has a `..`.
-    #[error("path leads through `..`, outside of the layer")]
-    ParentInPath,
-    /// The path or a link's target has a NUL.
-    #[error("path holds a NUL")]
-    NulInPath,
-    /// One part of the path is too long.
-    #[error("name of more than {MAX_NAME} bytes")]
-    NameTooLong,
-    /// The path is too long.
-    #[error("path of more than {MAX_PATH} bytes")]
-    PathTooLong,
-    /// The root is something else than a directory.
-    #[error("root of the layer is not a directory")]
-    RootIsNoDirectory,
-    /// What should contain the entry is a file.
-    #[error("`{}` is not a directory", .0.escape_ascii())]
-    NotADirectory(Vec<u8>),
-    /// Symbolic links on the way lead in a circle.
-    #[error("too many levels of symbolic links")]
-    SymlinkLoop,
-    /// The target of a hard link is not in this layer.
-    #[error("target `{}` of the hard link is not in this layer", .0.escape_ascii())]
-    HardlinkTargetMissing(Vec<u8>),
-    /// The target of a hard link is a directory.
-    #[error("target `{}` of the hard link is a directory", .0.escape_ascii())]
-    HardlinkToDirectory(Vec<u8>),
-    /// A symbolic link has no target, or one that is too long.
-    #[error("symbolic link to a path of {0} bytes")]
-    SymlinkTarget(usize),
-    /// A whiteout hides nothing that can have a name.
-    #[error("invalid whiteout")]
-    InvalidWhiteout,
-    /// A device number does not fit.
-    #[error("device number {major}:{minor} out of range")]
-    DeviceNumber {
-        /// The major number.
-        major: u32,
-        /// The minor number.
-        minor: u32,
-    },
-    /// An extended attribute cannot be stored.
-    #[error("extended attribute `{}` of {size} bytes cannot be stored", .name.escape_ascii())]
-    Xattr {
-        /// Its full name.
-        name: Vec<u8>,
-        /// The length of its value.
-        size: usize,
-    },
-    /// The file is too large.
-    #[error("file of {0} bytes exceeds the limit of {MAX_FILE_SIZE}")]
-    FileTooLarge(u64),
-    /// The index would take too much memory.
-    #[error("index of the layer exceeds the memory limit of {0} bytes")]
-    OutOfMemory(u64),
-}
 
 /// The position of an inode in [`Contents`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +68,19 @@ pub(crate) struct Directory {
     pub(crate) implied: bool,
 }
 
+impl Directory {
+    fn new(parent: InodeId) -> Self {
+        Self {
+            parent,
+            children: BTreeMap::new(),
+            whiteouts: BTreeSet::new(),
+            has_whiteouts: false,
+            opaque: false,
+            implied: false,
+        }
+    }
+}
+
 /// The files of one layer.
 #[derive(Debug)]
 pub(crate) struct Contents {
@@ -161,7 +111,7 @@ impl Contents {
         self.inodes.len()
     }
 
-    /// Returns the file type bits and the permission bits.
+    /// Returns the inode as a directory, if it is one.
     pub(crate) fn directory(&self, id: InodeId) -> Option<&Directory> {
         match &self.inode(id).kind {
             InodeKind::Directory(directory) => Some(directory),
@@ -171,7 +121,7 @@ impl Contents {
 
     /// Adds an entry; `data` says where the content of a file is. What the entry replaces goes.
     pub(crate) fn insert(&mut self, entry: &Entry, data: Data) -> Result<(), EntryError> {
-        check(entry)?;
+        entry.check()?;
         self.account(entry)?;
         if entry.path.is_empty() {
             return self.describe_root(entry);
@@ -188,33 +138,18 @@ impl Contents {
             self.describe(id, entry);
             return Ok(());
         }
-        let replaced = existing.is_some();
         if let Some(id) = existing {
             self.remove(id);
         }
-        let kind = match &entry.kind {
-            EntryKind::File { size } => InodeKind::File { size: *size, data },
-            EntryKind::Directory => InodeKind::Directory(Box::new(Directory {
-                parent,
-                children: BTreeMap::new(),
-                whiteouts: BTreeSet::new(),
-                has_whiteouts: false,
-                // What it replaces has hidden the directory below.
-                opaque: replaced,
-                implied: false,
-            })),
-            EntryKind::Symlink { target } => InodeKind::Symlink(target.as_slice().into()),
-            EntryKind::CharDevice { major, minor } => InodeKind::CharDevice {
-                major: *major,
-                minor: *minor,
-            },
-            EntryKind::BlockDevice { major, minor } => InodeKind::BlockDevice {
-                major: *major,
-                minor: *minor,
-            },
-            EntryKind::Fifo => InodeKind::Fifo,
-            EntryKind::Hardlink { .. } => return Ok(()),
-        };
+        if entry.kind == WHITEOUT {
+            self.detach(parent, name);
+            return self.whiteout(&entry.path);
+        }
+        let mut kind = kind(entry, parent, data);
+        if let InodeKind::Directory(directory) = &mut kind {
+            // What it replaces has hidden the directory below.
+            directory.opaque = existing.is_some();
+        }
         let inode = Inode {
             kind,
             ..described(entry)
@@ -425,6 +360,12 @@ impl Contents {
         }
     }
 
+    fn detach(&mut self, parent: InodeId, name: &[u8]) {
+        if let Some(directory) = self.directory_mut(parent) {
+            directory.children.remove(name);
+        }
+    }
+
     fn push(&mut self, inode: Inode) -> Result<InodeId, EntryError> {
         let id = u32::try_from(self.inodes.len());
         let id = id.map_err(|_| EntryError::OutOfMemory(self.max_memory))?;
@@ -475,27 +416,16 @@ enum Missing {
     Fail,
 }
 
-fn check(entry: &Entry) -> Result<(), EntryError> {
+/// Returns what is to be of the type of `entry`, which is no hard link.
+fn kind(entry: &Entry, parent: InodeId, data: Data) -> InodeKind {
     match &entry.kind {
-        EntryKind::File { size } if *size > MAX_FILE_SIZE => {
-            return Err(EntryError::FileTooLarge(*size));
-        }
-        EntryKind::Symlink { target } => {
-            if target.is_empty() || target.len() > MAX_PATH {
-                return Err(EntryError::SymlinkTarget(target.len()));
-            }
-            if target.contains(&0) {
-                return Err(EntryError::NulInPath);
-            }
-        }
-        &EntryKind::CharDevice { major, minor } | &EntryKind::BlockDevice { major, minor }
-            if major > MAX_MAJOR || minor > MAX_MINOR =>
-        {
-            return Err(EntryError::DeviceNumber { major, minor });
-        }
-        _ => {}
+        EntryKind::File { size } => InodeKind::File { size: *size, data },
+        EntryKind::Directory => InodeKind::Directory(Box::new(Directory::new(parent))),
+        EntryKind::Symlink { target } => InodeKind::Symlink(target.as_slice().into()),
+        &EntryKind::CharDevice { major, minor } => InodeKind::CharDevice { major, minor },
+        &EntryKind::BlockDevice { major, minor } => InodeKind::BlockDevice { major, minor },
+        EntryKind::Fifo | EntryKind::Hardlink { .. } => InodeKind::Fifo,
     }
-    xattr::check(&entry.xattrs)
 }
 
 /// Returns an inode with the metadata of `entry` and some kind.
@@ -513,12 +443,8 @@ fn described(entry: &Entry) -> Inode {
 
 fn implied_directory(parent: InodeId) -> Inode {
     let directory = Directory {
-        parent,
-        children: BTreeMap::new(),
-        whiteouts: BTreeSet::new(),
-        has_whiteouts: false,
-        opaque: false,
         implied: true,
+        ..Directory::new(parent)
     };
     Inode {
         mode: 0o755,

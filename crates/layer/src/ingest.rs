@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use oci::DiffId;
 
-use crate::contents::{Contents, Data, EntryError};
+use crate::contents::{Contents, Data};
 use crate::erofs::{IndexWriteError, IndexWriter};
 use crate::path::{self, Meaning};
 use crate::sink::TarSink;
 use crate::tar::{Content, Member, MemberKind, StreamError, TarError, TarReader, Tee};
-use crate::{Entry, EntryKind, LayerDir, xattr};
+use crate::{Entry, EntryError, EntryKind, LayerDir, xattr};
 
 /// What became of a tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,10 +28,11 @@ mod xattr;
 
 pub use base::BaseError;
 pub use compress::{Compression, compress};
-pub use contents::EntryError;
 pub use decompress::{Format, decompress};
 pub use diff::{CaptureOptions, Captured, Change, ChangeKind, DiffError, capture, changes};
-pub use entry::{Entry, EntryKind, IMPLIED_XATTR, OPAQUE_XATTR, Timestamp, WHITEOUTS_XATTR};
+pub use entry::{
+    Entry, EntryError, EntryKind, IMPLIED_XATTR, OPAQUE_XATTR, Timestamp, WHITEOUTS_XATTR,
+};
 pub use erofs::{Index, IndexError, Inode};
 pub use form::{ErofsError, Form, FormError, try_erofs};
 pub use ingest::{IngestError, Ingested, Limits, ingest};

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::contents::{Contents, Data, EntryError};
+use crate::contents::{Contents, Data};
 use crate::erofs::{IndexWriteError, IndexWriter};
 use crate::path::{self, Meaning};
 use crate::sink::TarSink;
 use crate::tar::{BLOCK_PADDING, END_MARKER, EncodeError, encode, padding};
-use crate::{Entry, EntryKind, Ingested, LayerDir, Limits, Timestamp, size, xattr};
+use crate::{Entry, EntryError, EntryKind, Ingested, LayerDir, Limits, Timestamp, size, xattr};
 
 /// Writes a new layer: tar, index and digest in one pass.
 ///

@@ -1,6 +1,8 @@
 //! Structures of EROFS, little-endian.
 //! [Kernel documentation](https://docs.kernel.org/filesystems/erofs.html)
 
+use crate::Timestamp;
+
 /// Blocks as long as those of tar, so that every content in the tar begins at one.
 pub(crate) const BLOCK_SIZE: u64 = 512;
 pub(crate) const BLOCK_BITS: u8 = 9;
@@ -9,31 +11,11 @@ pub(crate) const SUPERBLOCK_OFFSET: u64 = 1024;
 pub(crate) const SUPERBLOCK_SIZE: usize = 128;
 /// Node numbers count slots of this size.
 pub(crate) const SLOT_SIZE: u64 = 32;
-pub(crate) const COMPACT_INODE_SIZE: usize = 32;
-pub(crate) const EXTENDED_INODE_SIZE: usize = 64;
-pub(crate) const CHUNK_INDEX_SIZE: usize = 8;
-pub(crate) const DIRENT_SIZE: usize = 12;
-pub(crate) const XATTR_HEADER_SIZE: usize = 12;
-pub(crate) const XATTR_ENTRY_SIZE: usize = 4;
-/// The address of a chunk that is a hole.
-pub(crate) const NULL_ADDRESS: u32 = u32::MAX;
-
 const MAGIC: u32 = 0xe0f5_e1e2;
 const COMPAT_CHECKSUM: u32 = 1;
 const COMPAT_MTIME: u32 = 2;
 const INCOMPAT_CHUNKED_FILE: u32 = 4;
 const INCOMPAT_DEVICE_TABLE: u32 = 8;
-
-/// `i_format`: extended or compact, and the layout of the data.
-pub(crate) const EXTENDED: u16 = 1;
-pub(crate) const LAYOUT_PLAIN: u16 = 0;
-pub(crate) const LAYOUT_INLINE: u16 = 2;
-pub(crate) const LAYOUT_CHUNKED: u16 = 4;
-pub(crate) const LAYOUT_SHIFT: u16 = 1;
-
-/// Chunk format: the bits of the chunk's size beyond a block's, and full chunk indexes.
-pub(crate) const CHUNK_BITS_MASK: u16 = 0x1f;
-pub(crate) const CHUNK_INDEXES: u16 = 0x20;
 
 /// File type bits of a mode.
 pub(crate) const S_IFMT: u16 = 0o170_000;
@@ -55,8 +37,7 @@ pub(crate) struct Superblock {
     pub(crate) root_nid: u16,
     pub(crate) inodes: u64,
     /// The time of compact inodes.
-    pub(crate) build_time: i64,
-    pub(crate) build_nanoseconds: u32,
+    pub(crate) build_time: Timestamp,
     pub(crate) blocks: u32,
     pub(crate) meta_block: u32,
     /// The length of the tar, in blocks.
@@ -79,8 +60,8 @@ impl Superblock {
         put(12, &[BLOCK_BITS]);
         put(14, &self.root_nid.to_le_bytes());
         put(16, &self.inodes.to_le_bytes());
-        put(24, &self.build_time.to_le_bytes());
-        put(32, &self.build_nanoseconds.to_le_bytes());
+        put(24, &self.build_time.seconds.to_le_bytes());
+        put(32, &self.build_time.nanoseconds.to_le_bytes());
         put(36, &self.blocks.to_le_bytes());
         put(40, &self.meta_block.to_le_bytes());
         put(64, if self.has_implied { NAME_IMPLIED } else { NAME });
@@ -119,8 +100,10 @@ impl Superblock {
         Some(Self {
             root_nid: u16_at(bytes, 14),
             inodes: u64_at(bytes, 16),
-            build_time: u64_at(bytes, 24).cast_signed(),
-            build_nanoseconds: u32_at(bytes, 32),
+            build_time: Timestamp {
+                seconds: u64_at(bytes, 24).cast_signed(),
+                nanoseconds: u32_at(bytes, 32),
+            },
             blocks: u32_at(bytes, 36),
             meta_block: u32_at(bytes, 40),
             tar_blocks: u32_at(bytes, SUPERBLOCK_SIZE + 64),
@@ -186,8 +169,10 @@ mod tests {
         let superblock = Superblock {
             root_nid: 2,
             inodes: 7,
-            build_time: 1_700_000_000,
-            build_nanoseconds: 5,
+            build_time: Timestamp {
+                seconds: 1_700_000_000,
+                nanoseconds: 5,
+            },
             blocks: 9,
             meta_block: 3,
             tar_blocks: 100,

@@ -8,14 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::format::{
-    BLOCK_BITS, BLOCK_SIZE, CHUNK_BITS_MASK, CHUNK_INDEX_SIZE, CHUNK_INDEXES, COMPACT_INODE_SIZE,
-    DIRENT_SIZE, EXTENDED, EXTENDED_INODE_SIZE, LAYOUT_CHUNKED, LAYOUT_INLINE, LAYOUT_PLAIN,
-    LAYOUT_SHIFT, NULL_ADDRESS, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
-    SLOT_SIZE, SUPERBLOCK_OFFSET, Superblock, SuperblockBytes, XATTR_ENTRY_SIZE, XATTR_HEADER_SIZE,
-    decode_device, u16_at, u32_at, u64_at,
+    BLOCK_SIZE, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, SLOT_SIZE,
+    SUPERBLOCK_OFFSET, Superblock, SuperblockBytes, decode_device,
 };
+use super::inode::{EXTENDED_SIZE, LAYOUT_CHUNKED, LAYOUT_INLINE, LAYOUT_PLAIN, RawInode};
+use super::{chunk, directory, xattrs};
 use crate::path::MAX_PATH;
-use crate::{Entry, EntryKind, IMPLIED_XATTR, LayerDir, OPAQUE_XATTR, Timestamp, size, xattr};
+use crate::{Entry, EntryKind, IMPLIED_XATTR, LayerDir, OPAQUE_XATTR, contents, size};
 
 /// The index of one layer, open for reading together with the tar.
 ///
@@ -48,11 +47,8 @@ pub struct Inode {
 /// Where the data of an inode is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Data {
-    Hole,
     /// In the tar.
-    Tar {
-        offset: u64,
-    },
+    Tar { offset: u64 },
     /// In the index: up to the last block at `offset`, the rest at `tail`.
     Index {
         offset: u64,
@@ -163,28 +159,24 @@ impl Index {
     /// Returns the inode with number `nid`.
     pub fn inode(&self, nid: u64) -> Result<Inode, IndexError> {
         let start = self.inode_offset(nid)?;
-        let mut bytes = [0; EXTENDED_INODE_SIZE];
-        let available = self.size.saturating_sub(start);
-        let available = usize::try_from(available)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
-        if available < COMPACT_INODE_SIZE {
-            return Err(self.damaged("inode beyond the end"));
-        }
+        let mut bytes = [0; EXTENDED_SIZE];
+        let available = self.size - start;
+        let available =
+            usize::try_from(available).map_or(bytes.len(), |size| size.min(bytes.len()));
         self.read(&mut bytes[..available], start)?;
-        let raw = RawInode::decode(&bytes[..available], &self.superblock);
-        let raw = raw.ok_or_else(|| self.damaged("inode"))?;
-        let xattrs_start = start + raw.length;
-        let xattrs_size = match u64::from(raw.xattr_units) {
-            0 => 0,
-            units => size::on_disk(XATTR_HEADER_SIZE) + (units - 1) * 4,
+        let decoded = RawInode::decode(&bytes[..available], self.superblock.build_time);
+        let (raw, extent) = decoded.ok_or_else(|| self.damaged("inode"))?;
+        let xattrs_start = start + size::on_disk(extent.size());
+        let xattrs_size = xattrs::stated_size(raw.xattr_units);
+        let xattrs = match xattrs_size {
+            0 => Some(BTreeMap::new()),
+            _ => xattrs::decode(&self.read_vec(xattrs_start, xattrs_size)?),
         };
-        let xattrs = self.xattrs(xattrs_start, xattrs_size)?;
+        let xattrs = xattrs.ok_or_else(|| self.damaged("extended attributes"))?;
         let data = self.locate(&raw, xattrs_start + xattrs_size)?;
-        let kind = self.kind(&raw, data)?;
         let entry = Entry {
             path: Vec::new(),
-            kind,
+            kind: self.kind(&raw, data)?,
             mode: u32::from(raw.mode & !S_IFMT),
             uid: raw.uid,
             gid: raw.gid,
@@ -201,26 +193,20 @@ impl Index {
 
     /// Returns the names in `dir`, sorted, with their node numbers; without `.` and `..`.
     pub fn read_dir(&self, dir: &Inode) -> Result<Vec<(Vec<u8>, u64)>, IndexError> {
-        let data = self.directory_data(dir)?;
         let mut names = Vec::new();
-        self.each_name(&data, &mut |name, nid| {
-            if name != b"." && name != b".." {
-                names.push((name.to_vec(), nid));
-            }
-        })?;
+        self.each_name(dir, &mut |name, nid| names.push((name.to_vec(), nid)))?;
         Ok(names)
     }
 
     /// Returns the node number of `name` in `dir`.
     pub fn lookup(&self, dir: &Inode, name: &[u8]) -> Result<Option<u64>, IndexError> {
-        let data = self.directory_data(dir)?;
         let mut found = None;
-        self.each_name(&data, &mut |candidate, nid| {
+        self.each_name(dir, &mut |candidate, nid| {
             if candidate == name {
                 found = Some(nid);
             }
         })?;
-        Ok(found.filter(|_| name != b"." && name != b".."))
+        Ok(found)
     }
 
     /// Reads the content of a regular file.
@@ -233,7 +219,6 @@ impl Index {
             offset,
         };
         match file.data {
-            Data::Hole => Ok(Box::new(io::repeat(0).take(size))),
             Data::Tar { offset } => Ok(Box::new(Exact::new(section(&self.tar, offset), size))),
             Data::Index { offset, .. } => {
                 Ok(Box::new(Exact::new(section(&self.file, offset), size)))
@@ -298,93 +283,28 @@ impl Index {
     }
 
     fn locate_chunk(&self, raw: &RawInode, end: u64) -> Result<Data, IndexError> {
-        let format = u16::try_from(raw.union).ok();
-        let format = format.filter(|format| format & !CHUNK_BITS_MASK == CHUNK_INDEXES);
-        let format = format.ok_or_else(|| self.damaged("chunk format"))?;
-        let bits = u32::from(format & CHUNK_BITS_MASK) + u32::from(BLOCK_BITS);
-        if raw.size > 1 << bits {
-            return Err(self.damaged("more than one chunk"));
+        if !chunk::is_whole(raw.union, raw.size) {
+            return Err(self.damaged("chunk format"));
         }
-        let mut index = [0; CHUNK_INDEX_SIZE];
-        self.read(
-            &mut index,
-            end.next_multiple_of(size::on_disk(CHUNK_INDEX_SIZE)),
-        )?;
-        let address = u32_at(&index, 4);
-        let offset = u64::from(address) * BLOCK_SIZE;
-        match (address, u16_at(&index, 2)) {
-            (NULL_ADDRESS, _) => Ok(Data::Hole),
-            (_, 0) => Ok(Data::Index {
+        let mut index = [0; 8];
+        self.read(&mut index, chunk::offset_after(end))?;
+        match chunk::decode(index) {
+            Some(contents::Data::Index(offset)) => Ok(Data::Index {
                 offset,
                 size: raw.size,
                 tail: None,
             }),
-            (_, 1) => Ok(Data::Tar { offset }),
-            _ => Err(self.damaged("device of a chunk")),
+            Some(contents::Data::Tar(offset)) => Ok(Data::Tar { offset }),
+            None => Err(self.damaged("chunk")),
         }
     }
 
-    fn xattrs(&self, start: u64, size: u64) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, IndexError> {
-        let mut xattrs = BTreeMap::new();
-        if size == 0 {
-            return Ok(xattrs);
-        }
-        let bytes = self.read_vec(start, size)?;
-        if bytes[4] != 0 {
-            return Err(self.damaged("shared extended attributes"));
-        }
-        let mut rest = &bytes[XATTR_HEADER_SIZE..];
-        while let Some((header, body)) = rest.split_at_checked(XATTR_ENTRY_SIZE) {
-            let (name_length, prefix) = (usize::from(header[0]), header[1]);
-            let value_size = usize::from(u16_at(header, 2));
-            let length = (name_length + value_size).next_multiple_of(XATTR_ENTRY_SIZE);
-            let name = body
-                .get(..name_length)
-                .and_then(|rest| xattr::join(prefix, rest));
-            let value = body.get(name_length..name_length + value_size);
-            let (Some(name), Some(value)) = (name, value) else {
-                return Err(self.damaged("extended attribute"));
-            };
-            xattrs.insert(name, value.to_vec());
-            rest = body.get(length..).unwrap_or_default();
-        }
-        Ok(xattrs)
-    }
-
-    fn directory_data(&self, dir: &Inode) -> Result<Vec<u8>, IndexError> {
+    fn each_name(&self, dir: &Inode, visit: &mut dyn FnMut(&[u8], u64)) -> Result<(), IndexError> {
         if !dir.is_directory() {
             return Err(IndexError::NotADirectory);
         }
-        self.read_data(dir.data)
-    }
-
-    fn each_name(&self, data: &[u8], visit: &mut dyn FnMut(&[u8], u64)) -> Result<(), IndexError> {
-        for block in data.chunks(size::in_memory(BLOCK_SIZE)) {
-            if block.len() < DIRENT_SIZE {
-                return Err(self.damaged("directory block"));
-            }
-            let names_start = usize::from(u16_at(block, 8));
-            let count = names_start / DIRENT_SIZE;
-            if count == 0 || names_start % DIRENT_SIZE != 0 || names_start > block.len() {
-                return Err(self.damaged("directory block"));
-            }
-            for position in 0..count {
-                let start = usize::from(u16_at(block, position * DIRENT_SIZE + 8));
-                let end = match position + 1 == count {
-                    true => block.len(),
-                    false => usize::from(u16_at(block, (position + 1) * DIRENT_SIZE + 8)),
-                };
-                let name = block
-                    .get(start..end)
-                    .ok_or_else(|| self.damaged("directory entry"))?;
-                let name = crate::tar::text(name);
-                if name.is_empty() || name.contains(&b'/') {
-                    return Err(self.damaged("name in a directory"));
-                }
-                visit(name, u64_at(block, position * DIRENT_SIZE));
-            }
-        }
-        Ok(())
+        let data = self.read_data(dir.data)?;
+        directory::decode(&data, visit).ok_or_else(|| self.damaged("directory"))
     }
 
     /// Reads the data of a directory or link.
@@ -427,61 +347,6 @@ impl Index {
             path: self.path.clone(),
             what,
         }
-    }
-}
-
-/// The fields of an inode.
-struct RawInode {
-    length: u64,
-    layout: u16,
-    xattr_units: u16,
-    mode: u16,
-    size: u64,
-    union: u32,
-    uid: u32,
-    gid: u32,
-    mtime: Timestamp,
-    links: u32,
-}
-
-impl RawInode {
-    fn decode(bytes: &[u8], superblock: &Superblock) -> Option<Self> {
-        let format = u16_at(bytes, 0);
-        let common = Self {
-            length: size::on_disk(bytes.len()),
-            layout: format >> LAYOUT_SHIFT,
-            xattr_units: u16_at(bytes, 2),
-            mode: u16_at(bytes, 4),
-            size: u64::from(u32_at(bytes, 8)),
-            union: u32_at(bytes, 16),
-            uid: u32::from(u16_at(bytes, 24)),
-            gid: u32::from(u16_at(bytes, 26)),
-            mtime: Timestamp {
-                seconds: superblock.build_time,
-                nanoseconds: superblock.build_nanoseconds,
-            },
-            links: u32::from(u16_at(bytes, 6)),
-        };
-        if format & EXTENDED == 0 {
-            return Some(Self {
-                length: size::on_disk(COMPACT_INODE_SIZE),
-                ..common
-            });
-        }
-        if bytes.len() < EXTENDED_INODE_SIZE {
-            return None;
-        }
-        Some(Self {
-            size: u64_at(bytes, 8),
-            uid: u32_at(bytes, 24),
-            gid: u32_at(bytes, 28),
-            mtime: Timestamp {
-                seconds: u64_at(bytes, 32).cast_signed(),
-                nanoseconds: u32_at(bytes, 40),
-            },
-            links: u32_at(bytes, 44),
-            ..common
-        })
     }
 }
 
