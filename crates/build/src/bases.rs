@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use dockerfile::Span;
+use dockerfile::check::Base;
 use layer::Timestamp;
 use oci::{ImageConfig, Platform, Reference};
 
@@ -22,12 +23,11 @@ pub(crate) struct Bases(Vec<(Reference, Platform, BaseImage)>);
 impl Bases {
     /// Asks for all images that the plan names, at the same time.
     pub(crate) fn fetch(
-        &mut self,
         context: &BuildContext<'_>,
         plan: &Plan,
         progress: &Progress<'_>,
         faults: &Faults<'_>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<Self, BuildError> {
         let images = plan.images();
         let fetch = |(reference, platform, span): &(Reference, Platform, Span)| {
             let name = format!("[internal] load metadata for {reference}");
@@ -54,8 +54,7 @@ impl Bases {
             }
         };
         if let [only] = images.as_slice() {
-            self.0.push(fetch(only)?);
-            return Ok(());
+            return Ok(Self(vec![fetch(only)?]));
         }
         let results = Mutex::new(Vec::new());
         thread::scope(|scope| {
@@ -67,10 +66,32 @@ impl Bases {
                 });
             }
         });
-        for result in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            self.0.push(result?);
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let fetched: Result<Vec<_>, BuildError> = results.into_iter().collect();
+        fetched.map(Self)
+    }
+
+    /// Returns what the checks of a Dockerfile want to know of an image.
+    pub(crate) fn describe(&self, name: &str) -> Base {
+        let wanted = Reference::parse(name).map(Reference::or_latest).ok();
+        let found = self
+            .0
+            .iter()
+            .find(|(known, ..)| Some(known) == wanted.as_ref());
+        let Some((_, _, image)) = found else {
+            return Base::default();
+        };
+        let run = &image.config.config;
+        let pairs = run
+            .env
+            .iter()
+            .filter_map(|variable| variable.split_once('='));
+        Base {
+            environment: pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            shell: run.shell.clone().unwrap_or_default(),
         }
-        Ok(())
     }
 
     /// Returns the configuration of an image; one that the plan did not name is fetched now.

@@ -1,6 +1,7 @@
 //! Why a build failed, and where in the Dockerfile.
 
 use dockerfile::ParseError;
+use dockerfile::check::SettingsError;
 use layer::{ViewError, WriteError};
 use store::StoreError;
 
@@ -49,6 +50,12 @@ pub enum SolveError {
     /// An instruction, or a base image, cannot be used.
     #[error(transparent)]
     Lower(#[from] LowerError),
+    /// The `check` directive of the Dockerfile is malformed.
+    #[error(transparent)]
+    CheckDirective(SettingsError),
+    /// The Dockerfile makes warnings errors, and there are some; docker's message.
+    #[error("{0}")]
+    Check(String),
     /// The build context cannot be read.
     #[error(transparent)]
     Context(#[from] ContextError),
@@ -70,6 +77,17 @@ pub enum SolveError {
     /// The user, or another step that failed, ended the build.
     #[error("context canceled")]
     Canceled,
+}
+
+/// A failure that is about no instruction.
+impl From<SolveError> for BuildError {
+    fn from(error: SolveError) -> Self {
+        Self {
+            error: Box::new(error),
+            location: None,
+            step: None,
+        }
+    }
 }
 
 impl SolveError {

@@ -30,6 +30,11 @@ impl Variables {
         self.0.iter().map(assignment).collect()
     }
 
+    /// Returns them by name.
+    pub(crate) fn to_map(&self) -> BTreeMap<String, String> {
+        self.0.iter().cloned().collect()
+    }
+
     /// Expands one word.
     pub(crate) fn expand(&self, word: &str, escape: char) -> Result<String, ExpandError> {
         expand::word(word, &|name| self.get(name).map(str::to_owned), escape)

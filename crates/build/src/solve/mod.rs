@@ -9,4 +9,4 @@ mod schedule;
 mod step;
 
 pub(crate) use environment::Environment;
-pub(crate) use schedule::{Failure, Outcome, result_layers, solve};
+pub(crate) use schedule::{Failure, Outcome, look_up, make, result_layers};

@@ -8,9 +8,9 @@ use oci::DiffId;
 
 use super::Environment;
 use super::step::{self, Layer, Lookup, Missing, Stacks};
+use crate::SolveError;
 use crate::lower::Graph;
 use crate::vertex::{FilesFrom, Operation, Origin, Vertex};
-use crate::{BuildError, SolveError};
 
 /// What solving gave.
 #[derive(Debug, Default)]
@@ -36,18 +36,14 @@ pub(crate) struct Failure {
     pub(crate) error: SolveError,
 }
 
-/// Finds or makes the layer of every vertex that the result needs.
-///
-/// A first pass takes what is cached, without a thread. What is left runs on up to `jobs`
-/// threads, a vertex as soon as what it reads is there. The first failure ends the others.
-pub(crate) fn solve(
-    environment: &Environment<'_>,
-    graph: &Graph,
-    finish: &dyn Fn(Failure) -> BuildError,
-) -> Result<Outcome, BuildError> {
-    let needed = needed(graph);
+/// What the first look at the cache found.
+pub(crate) struct LookedUp(State);
+
+/// Looks up what can be, without a thread: a step that the cache lacks ends it for those that
+/// read its layer.
+pub(crate) fn look_up(environment: &Environment<'_>, graph: &Graph) -> Result<LookedUp, Failure> {
     let mut state = State::default();
-    for index in needed {
+    for index in needed(graph) {
         let vertex = &graph.vertices[index];
         let Some(stacks) = stacks(&state.outcome, graph, vertex) else {
             state.waiting.push(index);
@@ -60,9 +56,24 @@ pub(crate) fn solve(
                 state.outcome.cached += 1;
             }
             Ok(Lookup::Miss(missing)) => state.ready.push_back((index, Some(missing))),
-            Err(error) => return Err(fail(environment, index, vertex, error, finish)),
+            Err(error) => {
+                let step = environment.progress.start(&vertex.name);
+                step.failed(error.step_message());
+                let vertex = index;
+                return Err(Failure { vertex, error });
+            }
         }
     }
+    Ok(LookedUp(state))
+}
+
+/// Makes what the cache lacks, on up to `jobs` threads, a vertex as soon as what it reads is
+/// there. The first failure ends the others.
+pub(crate) fn make(
+    environment: &Environment<'_>,
+    graph: &Graph,
+    LookedUp(state): LookedUp,
+) -> Result<Outcome, Failure> {
     if state.ready.is_empty() {
         return Ok(state.outcome);
     }
@@ -85,24 +96,9 @@ pub(crate) fn solve(
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     match state.failure {
-        Some(failure) => Err(finish(failure)),
+        Some(failure) => Err(failure),
         None => Ok(state.outcome),
     }
-}
-
-fn fail(
-    environment: &Environment<'_>,
-    index: usize,
-    vertex: &Vertex,
-    error: SolveError,
-    finish: &dyn Fn(Failure) -> BuildError,
-) -> BuildError {
-    let step = environment.progress.start(&vertex.name);
-    step.failed(error.step_message());
-    finish(Failure {
-        vertex: index,
-        error,
-    })
 }
 
 #[derive(Default)]

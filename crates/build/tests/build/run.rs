@@ -3,13 +3,21 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use build::{Event, Network};
+use layer::Form;
 use oci::ImageConfig;
 
 use crate::bench::Bench;
 
 #[test]
 fn privileged_changes_of_a_step_become_its_layer() {
-    let bench = Bench::with_busybox();
+    for form in [Form::Erofs, Form::Tree] {
+        let mut bench = Bench::with_busybox();
+        bench.form = form;
+        check_changes(&bench);
+    }
+}
+
+fn check_changes(bench: &Bench) {
     let built = bench.build(
         "FROM base\nRUN echo hi > /made && chmod 600 /made && rm /etc/group && mkdir -p /a/b\n\
          RUN [\"/bin/sh\", \"-c\", \"cat /made > /copy\"]",
