@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::challenge::Challenge;
 use super::courier::Courier;
-use super::credentials::Credentials;
+use super::credentials::{Credentials, CredentialsError};
 use super::error::{ClientError, Problem};
 use super::registry::refusal;
 use super::request::Request;
@@ -57,6 +57,9 @@ struct State {
     challenge: Option<Challenge>,
     /// Known after the first challenge; the inner `None` is an anonymous user.
     credentials: Option<Option<Credentials>>,
+    /// Why there are no credentials, when they cannot be read. What is public is pulled all the
+    /// same, as docker does; a refusal is laid to this.
+    problem: Option<CredentialsError>,
     tokens: BTreeMap<Vec<Scope>, Token>,
 }
 
@@ -164,7 +167,7 @@ impl Authority {
         {
             return Ok(Some(token.header.clone()));
         }
-        let credentials = self.credentials(state)?;
+        let credentials = self.credentials(state);
         match (&challenge, &credentials) {
             (_, Some(Credentials::Bearer(token))) => Ok(secret(&format!("Bearer {token}"))),
             (Challenge::Basic, Some(Credentials::Basic { user, password })) => {
@@ -174,7 +177,8 @@ impl Authority {
             (Challenge::Bearer { realm, service, .. }, credentials) => {
                 let request =
                     token_request(realm, service.as_deref(), scopes, credentials.as_ref());
-                let token = fetch_token(courier, &request)?;
+                let token = fetch_token(courier, &request)
+                    .map_err(|error| self.problem_of(state).unwrap_or(error))?;
                 let header = token.header.clone();
                 state.tokens.insert(scopes.to_vec(), token);
                 Ok(Some(header))
@@ -182,23 +186,36 @@ impl Authority {
         }
     }
 
-    fn credentials(&self, state: &mut State) -> Result<Option<Credentials>, ClientError> {
+    /// Returns why the registry was asked without credentials, when that was not intended. Told
+    /// once; then the credentials are looked up anew.
+    pub(crate) fn take_problem(&self) -> Option<ClientError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.problem_of(&mut state)
+    }
+
+    fn problem_of(&self, state: &mut State) -> Option<ClientError> {
+        let source = state.problem.take()?;
+        state.credentials = None;
+        Some(ClientError::Credentials {
+            registry: self.registry.clone(),
+            source,
+        })
+    }
+
+    fn credentials(&self, state: &mut State) -> Option<Credentials> {
         if let Some(known) = &state.credentials {
-            return Ok(known.clone());
+            return known.clone();
         }
         let found = match &self.docker_config {
-            None => None,
-            Some(directory) => {
-                Credentials::look_up(directory, &self.registry).map_err(|source| {
-                    ClientError::Credentials {
-                        registry: self.registry.clone(),
-                        source,
-                    }
-                })?
-            }
+            None => Ok(None),
+            Some(directory) => Credentials::look_up(directory, &self.registry),
         };
+        let found = found.unwrap_or_else(|problem| {
+            state.problem = Some(problem);
+            None
+        });
         state.credentials = Some(found.clone());
-        Ok(found)
+        found
     }
 }
 

@@ -85,9 +85,17 @@ impl Registry {
         scopes: &[Scope],
     ) -> Result<Response, ClientError> {
         let (response, header) = self.attempt(courier, &request, scopes)?;
-        match self.renew(courier, &response, scopes, header.as_ref())? {
-            Renewal::Final => Ok(response),
-            Renewal::Renewed => Ok(self.attempt(courier, &request, scopes)?.0),
+        let response = match self.renew(courier, &response, scopes, header.as_ref())? {
+            Renewal::Final => response,
+            Renewal::Renewed => self.attempt(courier, &request, scopes)?.0,
+        };
+        let refused = matches!(
+            response.status(),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        );
+        match self.authority.take_problem() {
+            Some(problem) if refused => Err(problem),
+            _ => Ok(response),
         }
     }
 

@@ -66,8 +66,8 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message)
     }
 
-    pub(crate) fn too_deep() -> Self {
-        let message = "index is nested too deeply";
+    pub(crate) fn too_many_documents(limit: usize) -> Self {
+        let message = format!("index leads to more than {limit} manifests");
         Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message)
     }
 

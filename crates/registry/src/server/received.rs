@@ -21,8 +21,8 @@ use super::failure::Failure;
 use super::site::Site;
 use super::uploads::keep;
 
-/// How deeply indexes may name indexes.
-const MAX_DEPTH: usize = 4;
+/// The most manifests and indexes that one index may lead to.
+const MAX_DOCUMENTS: usize = 1000;
 
 /// A manifest and the blobs that the store got before it.
 struct Received<'a> {
@@ -80,7 +80,7 @@ pub(crate) fn take(
         bytes: bytes.to_vec(),
     };
     let lock = site.store().lock_shared()?;
-    let parts = parts(site, &parsed, 0)?;
+    let parts = parts(site, &parsed)?;
     for part in &parts {
         if !keep(site, part)? {
             return Err(Failure::manifest_blob_unknown(part));
@@ -164,33 +164,43 @@ fn keep_document(
     Ok(())
 }
 
-/// Lists all blobs that a document leads to. Its own children must be there to be read.
-fn parts(
-    site: &Site,
-    document: &ManifestOrIndex,
-    depth: usize,
-) -> Result<BTreeSet<Digest>, Failure> {
-    match document {
-        ManifestOrIndex::Manifest(manifest) => Ok(std::iter::once(&manifest.config)
-            .chain(&manifest.layers)
-            .map(|part| part.digest)
-            .collect()),
-        ManifestOrIndex::Index(_) if depth == MAX_DEPTH => Err(Failure::too_deep()),
-        ManifestOrIndex::Index(index) => {
-            let mut all = BTreeSet::new();
-            for entry in &index.manifests {
-                let bytes = match site.store().read_blob(&entry.digest, MAX_MANIFEST_SIZE) {
-                    Err(StoreError::BlobNotFound(digest)) => {
-                        return Err(Failure::manifest_blob_unknown(&digest));
-                    }
-                    bytes => bytes?,
-                };
-                let child = ManifestOrIndex::parse(Some(&entry.media_type), &bytes)
-                    .map_err(|error| Failure::manifest_invalid(&error))?;
-                all.insert(entry.digest);
-                all.extend(parts(site, &child, depth + 1)?);
+/// Lists all blobs that a document leads to. The documents among them must be there to be read.
+fn parts(site: &Site, document: &ManifestOrIndex) -> Result<BTreeSet<Digest>, Failure> {
+    let mut all = BTreeSet::new();
+    let mut documents = 0;
+    let mut waiting: Vec<Descriptor> = Vec::new();
+    list(document, &mut all, &mut waiting);
+    while let Some(entry) = waiting.pop() {
+        documents += 1;
+        if documents > MAX_DOCUMENTS {
+            return Err(Failure::too_many_documents(MAX_DOCUMENTS));
+        }
+        let bytes = match site.store().read_blob(&entry.digest, MAX_MANIFEST_SIZE) {
+            Err(StoreError::BlobNotFound(digest)) => {
+                return Err(Failure::manifest_blob_unknown(&digest));
             }
-            Ok(all)
+            bytes => bytes?,
+        };
+        let child = ManifestOrIndex::parse(Some(&entry.media_type), &bytes)
+            .map_err(|error| Failure::manifest_invalid(&error))?;
+        list(&child, &mut all, &mut waiting);
+    }
+    Ok(all)
+}
+
+/// Adds what a document names; the documents that were not named before wait to be read.
+fn list(document: &ManifestOrIndex, all: &mut BTreeSet<Digest>, waiting: &mut Vec<Descriptor>) {
+    match document {
+        ManifestOrIndex::Manifest(manifest) => {
+            let parts = std::iter::once(&manifest.config).chain(&manifest.layers);
+            all.extend(parts.map(|part| part.digest));
+        }
+        ManifestOrIndex::Index(index) => {
+            for entry in &index.manifests {
+                if all.insert(entry.digest) {
+                    waiting.push(entry.clone());
+                }
+            }
         }
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -43,9 +42,6 @@ pub enum ServerError {
     /// Accepting connections failed.
     #[error("failed to serve")]
     Serve(#[source] io::Error),
-    /// Signals cannot be received.
-    #[error("failed to wait for signals")]
-    Signals(#[source] io::Error),
     /// Requests were still under way some time after the server was asked to stop.
     #[error("requests did not end within {} seconds", GRACE.as_secs())]
     StillBusy,
@@ -116,27 +112,6 @@ impl Server {
             Ok(Ok(outcome)) => outcome.map_err(ServerError::Serve),
             Ok(Err(join)) => Err(ServerError::Serve(io::Error::other(join))),
             Err(_) => Err(ServerError::StillBusy),
-        }
-    }
-
-    /// Serves until SIGINT or SIGTERM, then stops as [`Server::stop`] does. Takes over both
-    /// signals of the process.
-    pub fn wait(mut self) -> Result<(), ServerError> {
-        let runtime = self.runtime.as_ref().expect("invariant: taken by stop");
-        let serving = &mut self.serving;
-        let failed = runtime.block_on(async {
-            let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Signals)?;
-            let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Signals)?;
-            tokio::select! {
-                _ = interrupt.recv() => Ok(None),
-                _ = terminate.recv() => Ok(None),
-                ended = serving => Ok(Some(ended)),
-            }
-        })?;
-        match failed {
-            None => self.stop(),
-            Some(Ok(outcome)) => outcome.map_err(ServerError::Serve),
-            Some(Err(join)) => Err(ServerError::Serve(io::Error::other(join))),
         }
     }
 }

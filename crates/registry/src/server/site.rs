@@ -42,7 +42,7 @@ pub struct ServerOptions {
     /// The address to listen on; port 0 chooses a free one.
     pub addr: SocketAddr,
     /// The store.
-    pub store: Arc<Store>,
+    pub store: Store,
     /// Unpacks the layers of images that are pushed.
     pub unpack: Arc<UnpackLayer>,
     /// What clients may do.

@@ -303,12 +303,31 @@ fn an_upload_to_another_host_carries_no_authorization() {
 }
 
 #[test]
-fn broken_credentials_stop_the_pull() {
-    let script = hub(|_, asked| authorized(asked));
-    let (_directory, options) = with_config("{");
-    let error = script
-        .remote_with(options, "team/app:1")
-        .resolve()
-        .expect_err("broken configuration");
-    assert!(told(&error).contains("malformed docker configuration"));
+fn credentials_that_cannot_be_read_are_named_when_the_registry_refuses() {
+    let broken = [
+        ("{", "malformed docker configuration"),
+        (
+            r#"{"credsStore":"strata-test-missing"}"#,
+            "failed to run credential helper `docker-credential-strata-test-missing`",
+        ),
+    ];
+    for (config, expected) in broken {
+        let (_directory, options) = with_config(config);
+        let public = hub(|_, asked| authorized(asked));
+        let remote = public.remote_with(options.clone(), "team/app:1");
+        remote.resolve().expect("public");
+
+        let private = hub(|_, _| false);
+        let remote = private.remote_with(options.clone(), "team/app:1");
+        for _ in 0..2 {
+            let error = remote.resolve().expect_err("refused");
+            assert!(told(&error).contains(expected), "{}", told(&error));
+        }
+        let basic = Script::in_turn(vec![
+            Reply::new(401).header("WWW-Authenticate", r#"Basic realm="x""#),
+        ]);
+        let remote = basic.remote_with(options, "team/app:1");
+        let error = remote.resolve().expect_err("refused");
+        assert!(told(&error).contains(expected), "{}", told(&error));
+    }
 }

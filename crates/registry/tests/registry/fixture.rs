@@ -15,7 +15,7 @@ use crate::scripted::impatient;
 
 /// A store in a directory of its own.
 pub(crate) struct Shelf {
-    pub(crate) store: Arc<Store>,
+    pub(crate) store: Store,
     directory: tempfile::TempDir,
 }
 
@@ -39,7 +39,7 @@ impl Shelf {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (root, run) = (directory.path().join("root"), directory.path().join("run"));
-        let store = Arc::new(Store::open(&root, &run).expect("a store"));
+        let store = Store::open(&root, &run).expect("a store");
         Self { store, directory }
     }
 

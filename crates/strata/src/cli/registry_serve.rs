@@ -44,7 +44,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     let signals = SignalQueue::new(SignalQueue::FORWARDED)?;
     let server = Server::start(ServerOptions {
         addr,
-        store: Arc::new(store),
+        store,
         unpack: Arc::new(unpack),
         access: match arguments.is_on("allow-push") {
             true => Access::PullAndPush,
