@@ -14,6 +14,8 @@ const CANCEL_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
 };
+/// How often one stream is read before the other, and the wish to end, are looked at.
+const READS_IN_A_ROW: usize = 64;
 /// A longer line is passed on in parts.
 const MAX_LINE: usize = 64 << 10;
 
@@ -32,6 +34,7 @@ struct Lines {
     stream: LogStream,
     partial: Vec<u8>,
     is_open: bool,
+    received: u64,
 }
 
 /// The streams of a process.
@@ -49,6 +52,7 @@ impl Output {
                 stream,
                 partial: Vec::new(),
                 is_open: true,
+                received: 0,
             })
         };
         Ok(Self {
@@ -89,7 +93,14 @@ impl Output {
 
     /// Passes on what is left, once no process holds the other ends.
     pub(super) fn finish(mut self, step: &Step<'_>) -> io::Result<()> {
-        self.read(step)?;
+        while self.streams.iter().any(|lines| lines.is_open) {
+            let before = self.streams.each_ref().map(|lines| lines.received);
+            self.read(step)?;
+            // A process that left the container can hold the other end.
+            if before == self.streams.each_ref().map(|lines| lines.received) {
+                break;
+            }
+        }
         for lines in &mut self.streams {
             if !lines.partial.is_empty() {
                 step.log(lines.stream, &lines.partial);
@@ -109,18 +120,23 @@ impl Output {
 impl Lines {
     fn read(&mut self, step: &Step<'_>) -> io::Result<()> {
         let mut buffer = [0; 16 << 10];
-        loop {
+        // A program that never stops printing must not keep the build from being ended.
+        for _ in 0..READS_IN_A_ROW {
             match self.file.read(&mut buffer) {
                 Ok(0) => {
                     self.is_open = false;
                     return Ok(());
                 }
-                Ok(length) => self.push(&buffer[..length], step),
+                Ok(length) => {
+                    self.received += 1;
+                    self.push(&buffer[..length], step);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
     fn push(&mut self, mut bytes: &[u8], step: &Step<'_>) {

@@ -66,7 +66,7 @@ impl Inputs {
                     Input::Local(Selection::find(&source, path, &exclude)?)
                 }
                 Item::Inline { name, content } => {
-                    let file = inline(content, environment.epoch()?);
+                    let file = inline(content);
                     Input::Local(vec![Selection::single(name.as_bytes(), file)])
                 }
                 Item::Url(url) => match files.checksum {
@@ -218,7 +218,8 @@ pub(super) fn write_workdir(
     Ok(target.write(&source, writer)?)
 }
 
-fn inline(content: &str, epoch: Timestamp) -> SourceFile {
+/// A file without a time of its own: it gets the epoch, as all later times do.
+fn inline(content: &str) -> SourceFile {
     let bytes: Arc<[u8]> = content.as_bytes().into();
     SourceFile {
         kind: EntryKind::File {
@@ -227,7 +228,10 @@ fn inline(content: &str, epoch: Timestamp) -> SourceFile {
         mode: INLINE_MODE,
         uid: 0,
         gid: 0,
-        mtime: epoch,
+        mtime: Timestamp {
+            seconds: i64::MAX,
+            nanoseconds: 0,
+        },
         xattrs: std::collections::BTreeMap::new(),
         group: None,
         content: Content::Inline(bytes),

@@ -4,7 +4,7 @@ use oci::{ChainId, DiffId, Digest};
 use serde_json::{Value, json};
 
 use crate::Network;
-use crate::vertex::{Archives, DestinationForm, Files, Link, RunStep, Workdir};
+use crate::vertex::{Archives, DestinationForm, Files, Item, Link, RunStep, Workdir};
 
 /// Changes with the meaning of any ingredient, and with what a step makes of them.
 const FORMAT: u32 = 1;
@@ -77,8 +77,13 @@ impl Key {
         source: &[DiffId],
         epoch: Option<i64>,
     ) -> Self {
-        let items = format!("{:?} {:?}", step.items, step.exclude);
-        let from = json!({ "layers": chain(source), "items": items });
+        let item = |item: &Item| match item {
+            Item::Path(path) => json!({ "path": path }),
+            Item::Url(url) => json!({ "url": url }),
+            Item::Inline { name, content } => json!({ "name": name, "content": content }),
+        };
+        let items: Vec<Value> = step.items.iter().map(item).collect();
+        let from = json!({ "layers": chain(source), "items": items, "exclude": step.exclude });
         Self::of(files(step, parent, "from", from, epoch))
     }
 }
