@@ -42,7 +42,7 @@ impl Default for Limits {
         Self {
             max_tar_size: 1 << 40,
             max_entries: 20_000_000,
-            max_index_memory: 4 << 30,
+            max_index_memory: 2 << 30,
         }
     }
 }
@@ -209,7 +209,7 @@ impl Ingest<'_> {
     fn finish(mut self) -> Result<Ingested, IngestError> {
         let (tar_path, index_path) = (self.layer.tar(), self.layer.index());
         self.contents.seal().map_err(|source| IngestError::Entry {
-            name: String::new(),
+            name: "/".to_owned(),
             source,
         })?;
         let limit = self.limits.max_tar_size;

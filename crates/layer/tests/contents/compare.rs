@@ -77,6 +77,19 @@ impl Layer {
     }
 }
 
+impl Layer {
+    /// Reads the layer in its unpacked form.
+    pub(crate) fn unpacked(&self) -> Tree {
+        layer::tree::unpack(&self.dir()).unwrap();
+        let mut tree = of_directory(&self.dir().tree());
+        for seen in tree.values_mut() {
+            seen.xattrs
+                .retain(|name, _| !name.starts_with(b"user.overlay."));
+        }
+        tree
+    }
+}
+
 /// Returns what GNU tar makes of `tar`.
 pub(crate) fn extracted(tar: &[u8]) -> Tree {
     let temp = tempfile::tempdir().unwrap();

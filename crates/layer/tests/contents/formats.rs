@@ -7,7 +7,7 @@ use testkit::tarball::{Format, Member, Tarball};
 
 use crate::compare::{Layer, Seen, assert_same, extracted, of_view};
 
-/// Asserts that mount, view and GNU tar agree on `tar`.
+/// Asserts that mount, view, unpacked tree and GNU tar agree on `tar`.
 fn check(tar: &[u8], what: &str) {
     let layer = Layer::of(tar);
     assert_eq!(
@@ -23,6 +23,7 @@ fn check(tar: &[u8], what: &str) {
     let expected = extracted(tar);
     assert_same(&layer.mounted(), &expected, what);
     assert_same(&of_view(&layer.view()), &expected, what);
+    assert_same(&layer.unpacked(), &expected, what);
 }
 
 fn tar_of(members: &[Member]) -> Vec<u8> {

@@ -431,3 +431,40 @@ fn damaged_indexes_are_errors_and_never_panic() {
         }
     }
 }
+
+#[test]
+fn a_full_disk_is_an_error_of_the_file() {
+    for name in ["tar", "index.erofs"] {
+        for size in [1, 3 << 20] {
+            let temp = tempfile::tempdir().unwrap();
+            std::os::unix::fs::symlink("/dev/full", temp.path().join(name)).unwrap();
+            let tar = tar_of(&[Member::file("a", &vec![1; size])]);
+            let limits = Limits::default();
+            let error = layer::ingest(&mut tar.as_slice(), temp.path(), &limits).unwrap_err();
+            let expected = format!("failed to write `{}`", temp.path().join(name).display());
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_source_that_fails_is_an_error_of_reading() {
+    struct Failing(usize);
+    impl std::io::Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let length = buffer.len().min(self.0);
+            self.0 -= length;
+            if length == 0 {
+                return Err(std::io::ErrorKind::ConnectionReset.into());
+            }
+            buffer[..length].fill(0);
+            Ok(length)
+        }
+    }
+    for length in [0, 100, 1024, 3 << 20] {
+        let temp = tempfile::tempdir().unwrap();
+        let limits = Limits::default();
+        let error = layer::ingest(&mut Failing(length), temp.path(), &limits).unwrap_err();
+        assert!(matches!(error, IngestError::Read(_)), "{length}: {error:?}");
+    }
+}
