@@ -4,8 +4,10 @@
 //! Nothing here prints, reads the environment or ends the process; progress comes as events.
 
 pub mod container;
+mod describe;
 mod engine;
 pub mod ops;
 pub mod time;
 
+pub use describe::describe;
 pub use engine::{Engine, EngineOptions};

@@ -111,6 +111,6 @@ impl<'a> RawMode<'a> {
 impl Drop for RawMode<'_> {
     fn drop(&mut self) {
         // A terminal that went away needs no mode.
-        drop(tcsetattr(self.terminal, OptionalActions::Now, &self.before));
+        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
     }
 }

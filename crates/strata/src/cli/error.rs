@@ -13,6 +13,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use oci::ReferenceError;
+use strata::describe;
 
 use super::flags::FlagError;
 use super::reference_hint;
@@ -152,21 +153,6 @@ impl<E: Error + 'static> From<E> for CommandError {
     }
 }
 
-/// Returns the message of `error` and of everything that caused it.
-pub(crate) fn describe(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Transparent wrappers repeat the text of what they wrap.
-        if !text.ends_with(&cause_text) {
-            write!(text, ": {cause_text}").expect("writing to a String cannot fail");
-        }
-        source = cause.source();
-    }
-    text
-}
-
 /// Returns an error of the operating system in Go's words: `no such file or directory`.
 pub(crate) fn os_text(error: &std::io::Error) -> String {
     let text = error.to_string();
@@ -212,15 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn causes_follow_the_message_without_repetition() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("cannot read `x`")]
-        struct Outer(#[source] std::io::Error);
-        let error = Outer(std::io::Error::from_raw_os_error(2));
-        assert_eq!(
-            describe(&error),
-            "cannot read `x`: No such file or directory (os error 2)"
-        );
-        assert_eq!(os_text(&error.0), "no such file or directory");
+    fn errors_of_the_system_are_in_gos_words() {
+        let error = std::io::Error::from_raw_os_error(2);
+        assert_eq!(os_text(&error), "no such file or directory");
     }
 }

@@ -2,6 +2,8 @@
 
 mod attach;
 mod background;
+mod build;
+mod build_display;
 mod builder_prune;
 mod command;
 mod commit;

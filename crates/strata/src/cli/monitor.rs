@@ -19,9 +19,10 @@ use strata::ops::remove::remove;
 
 use super::background;
 use super::command::{Arity, Command};
-use super::error::{CommandError, Exit, describe};
+use super::error::{CommandError, Exit};
 use super::flags::Arguments;
 use super::session::Session;
+use strata::describe;
 
 pub(crate) const COMMAND: Command = Command {
     names: &[NAME],

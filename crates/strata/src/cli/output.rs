@@ -68,7 +68,12 @@ impl Channel {
                 rustix::termios::tcgetwinsize(io::stderr()),
             ),
         };
-        is_terminal.then(|| size.map_or(DEFAULT_COLUMNS, |size| usize::from(size.ws_col)))
+        let columns = size.map_or(0, |size| usize::from(size.ws_col));
+        is_terminal.then_some(if columns == 0 {
+            DEFAULT_COLUMNS
+        } else {
+            columns
+        })
     }
 }
 

@@ -87,5 +87,5 @@ fn push_one(name: &Reference, is_quiet: bool, session: &mut Session) -> Result<(
 
 /// docker streams the errors of a push, so they come without the daemon's introduction.
 fn unprefixed(error: PushError) -> CommandError {
-    CommandError::client(super::error::describe(&error))
+    CommandError::client(strata::describe(&error))
 }

@@ -9,10 +9,11 @@ use strata::ops::layers::unpack;
 use sys::SignalQueue;
 
 use super::command::Command;
-use super::error::{CommandError, Exit, describe};
+use super::error::{CommandError, Exit};
 use super::flags::{Arguments, Flag};
 use super::output::Output;
 use super::session::Session;
+use strata::describe;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["registry serve"],

@@ -35,7 +35,6 @@ pub(crate) const RUN: Command = Command {
     order: Order::FlagsFirst,
     voice: Voice::Run,
     run,
-    ..Command::DEFAULT
 };
 
 pub(crate) const CREATE: Command = Command {
@@ -207,10 +206,10 @@ pub(crate) fn streams(container: &Container, stdin: bool) -> io::Result<(Stdio, 
         let (rows, columns) = size.unwrap_or((0, 0));
         return Ok((Stdio::Terminal { rows, columns }, Ends::Terminal));
     }
-    let is_safe = !io::stdout().is_terminal()
-        && !io::stderr().is_terminal()
-        && !(stdin && io::stdin().is_terminal());
-    if container.record.auto_remove && is_safe {
+    let has_terminal = io::stdout().is_terminal()
+        || io::stderr().is_terminal()
+        || (stdin && io::stdin().is_terminal());
+    if container.record.auto_remove && !has_terminal {
         let stdin = match stdin {
             true => Some(io::stdin().as_fd().try_clone_to_owned()?),
             false => None,

@@ -7,13 +7,15 @@ use super::error::{CommandError, Exit, Voice};
 use super::flags::{Arguments, Flag, FlagError, Flags, Order};
 use super::session::Session;
 use super::{
-    background, builder_prune, commit, container_start, history, image_prune, images, import, info,
-    inspect, load, logs, monitor, ps, pull, push, registry_serve, rm, rmi, run, save, tag, version,
+    background, build, builder_prune, commit, container_start, history, image_prune, images,
+    import, info, inspect, load, logs, monitor, ps, pull, push, registry_serve, rm, rmi, run, save,
+    tag, version,
 };
 
 /// All commands.
 const COMMANDS: &[&Command] = &[
     &background::COMMAND,
+    &build::COMMAND,
     &builder_prune::COMMAND,
     &commit::COMMAND,
     &container_start::COMMAND,

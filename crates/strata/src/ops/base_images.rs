@@ -1,11 +1,13 @@
 //! Where a build takes base images and downloads from: the store, then the registries.
 
+use std::error::Error;
+
 use build::{BaseImage, BaseImageError, BaseImages, Download};
 use oci::{Platform, Reference};
 use store::ResolveError;
 
 use super::pull;
-use crate::Engine;
+use crate::{Engine, describe};
 
 /// When the registry is asked for a base image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,17 @@ impl<'a> EngineImages<'a> {
     }
 }
 
+/// An error with its causes in one text: a build shows it in the middle of a line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Described(String);
+
+impl Described {
+    fn new(error: &(dyn Error + 'static)) -> Self {
+        Self(describe(error))
+    }
+}
+
 impl BaseImages for EngineImages<'_> {
     fn base_image(
         &self,
@@ -51,7 +64,9 @@ impl BaseImages for EngineImages<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let copied = pull::pull(self.engine, &name, platform, &|_| {})?.copied;
+        let copied = pull::pull(self.engine, &name, platform, &|_| {})
+            .map_err(|error| Described::new(&error))?
+            .copied;
         Ok(BaseImage {
             id: copied.image,
             config: store.image_config(&copied.image)?,

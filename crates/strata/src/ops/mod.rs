@@ -5,6 +5,7 @@ pub mod changes;
 pub mod commit;
 pub mod create;
 pub mod history;
+pub mod image_build;
 pub mod image_filter;
 pub mod import;
 pub mod inspect;

@@ -224,7 +224,7 @@ mod tests {
                 Event::Manifest {
                     named: digest,
                     manifest: digest,
-                    layers: 2,
+                    layers: vec![layer(0), layer(1)],
                 },
                 Event::LayerQueued {
                     layer: layer(0),

@@ -1,0 +1,323 @@
+//! `strata build`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use build::{BuildOptions, CacheUse, Network};
+use oci::{Platform, Reference, ReferenceError};
+use strata::container::variables::label;
+use strata::ops::base_images::PullPolicy;
+use strata::ops::image_build::ImageBuildError;
+
+use super::background;
+use super::build_display::{BuildDisplay, Style, watch};
+use super::command::{Arity, Command};
+use super::environment::variable;
+use super::error::{CommandError, Exit, Voice, os_text};
+use super::flags::{Arguments, Flag};
+use super::name;
+use super::session::Session;
+use strata::describe;
+
+pub(crate) const COMMAND: Command = Command {
+    names: &["image build", "build", "builder build"],
+    usage: "[OPTIONS] PATH | -",
+    about: "Build an image from a Dockerfile",
+    flags: &[
+        Flag::many("build-arg", "list", "Set build-time variables"),
+        Flag::switch("compress", "Ignored: the context is read where it is"),
+        Flag::switched_on("disable-content-trust", "Skip image verification"),
+        Flag::one(
+            "file",
+            "string",
+            "Name of the Dockerfile (default \"PATH/Dockerfile\")",
+        )
+        .short('f'),
+        Flag::switch("force-rm", "Ignored: steps leave no containers behind"),
+        Flag::one("iidfile", "string", "Write the image ID to a file"),
+        Flag::many("label", "list", "Set metadata for an image"),
+        Flag::switch("load", "Ignored: the image is always put in the store"),
+        Flag::one(
+            "network",
+            "string",
+            "Set the networking mode for the RUN instructions during build: host or none (default \"host\")",
+        ),
+        Flag::switch("no-cache", "Do not use cache when building the image"),
+        Flag::one("platform", "string", "Set target platform for build"),
+        Flag::one(
+            "progress",
+            "string",
+            "Set type of progress output (\"auto\", \"quiet\", \"plain\", \"tty\") (default \"auto\")",
+        ),
+        Flag::switch("pull", "Always attempt to pull all referenced images"),
+        Flag::switch(
+            "quiet",
+            "Suppress the build output and print image ID on success",
+        )
+        .short('q'),
+        Flag::switched_on("rm", "Ignored: steps leave no containers behind"),
+        Flag::many(
+            "tag",
+            "list",
+            "Name and optionally a tag (format: \"name:tag\")",
+        )
+        .short('t'),
+        Flag::one("target", "string", "Set the target build stage to build"),
+    ],
+    refused: &[
+        "add-host",
+        "allow",
+        "annotation",
+        "attest",
+        "build-context",
+        "builder",
+        "cache-from",
+        "cache-to",
+        "call",
+        "cgroup-parent",
+        "check",
+        "cpu-period",
+        "cpu-quota",
+        "cpu-shares",
+        "cpuset-cpus",
+        "cpuset-mems",
+        "isolation",
+        "memory",
+        "memory-swap",
+        "metadata-file",
+        "no-cache-filter",
+        "output",
+        "provenance",
+        "push",
+        "sbom",
+        "secret",
+        "security-opt",
+        "shm-size",
+        "squash",
+        "ssh",
+        "ulimit",
+    ],
+    arity: Arity::Exactly(1),
+    voice: Voice::Build,
+    run,
+    ..Command::DEFAULT
+};
+
+/// A Dockerfile from standard input may be this long.
+const MAX_INPUT: u64 = 16 << 20;
+
+fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
+    let style = style(arguments, session)?;
+    let options = options(arguments, session)?;
+    let pull = match arguments.is_on("pull") {
+        true => PullPolicy::Always,
+        false => PullPolicy::Missing,
+    };
+    let mut display = BuildDisplay::new(style);
+    let result = watch(session.engine()?, &options, pull, &mut display)?;
+    match result {
+        Ok(built) => {
+            display.succeed();
+            let id = built.id.to_string();
+            if let Some(path) = arguments.text("iidfile") {
+                fs::write(path, &id).map_err(|error| failed(&open_error(path, &error)))?;
+            }
+            if style == Style::Quiet {
+                session.out.line(&id)?;
+            }
+            background::tidy(session);
+            Ok(Exit::SUCCESS)
+        }
+        Err(error) => {
+            if let ImageBuildError::Build(error) = &error {
+                display.fail(error);
+            }
+            background::tidy(session);
+            Err(failed(&format!("failed to solve: {}", describe(&error))))
+        }
+    }
+}
+
+fn failed(text: &str) -> CommandError {
+    CommandError::client(format!("failed to build: {text}"))
+}
+
+fn open_error(path: &str, error: &io::Error) -> String {
+    format!("open {path}: {}", os_text(error))
+}
+
+fn style(arguments: &Arguments, session: &Session) -> Result<Style, CommandError> {
+    if arguments.is_on("quiet") {
+        return Ok(Style::Quiet);
+    }
+    let environment = session.environment.build_progress.as_deref();
+    match arguments.text("progress").or(environment) {
+        None | Some("auto" | "") => Ok(Style::auto(session.environment.no_color)),
+        Some("plain") => Ok(Style::Plain),
+        Some("tty") => Ok(Style::terminal(session.environment.no_color)),
+        Some("quiet") => Ok(Style::Quiet),
+        Some(other) => Err(failed(&format!(
+            "invalid progress mode {other}: expected auto, quiet, plain or tty"
+        ))),
+    }
+}
+
+fn options(arguments: &Arguments, session: &Session) -> Result<BuildOptions, CommandError> {
+    let tags = arguments
+        .all("tag")
+        .map(parse_tag)
+        .collect::<Result<Vec<_>, _>>()?;
+    let context = arguments.positional[0].as_str();
+    let source = source(context, arguments.text("file"))?;
+    let mut build_args = BTreeMap::new();
+    for argument in arguments.all("build-arg") {
+        match argument.split_once('=') {
+            Some((name, value)) => drop(build_args.insert(name.to_owned(), value.to_owned())),
+            None => build_args.extend(variable(argument).map(|v| (argument.to_owned(), v))),
+        }
+    }
+    let platform = name::platform(arguments.text("platform"), session)?;
+    let epoch = match &session.environment.source_date_epoch {
+        None => None,
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_| failed(&format!("invalid SOURCE_DATE_EPOCH: {text}")))?,
+        ),
+    };
+    Ok(BuildOptions {
+        dockerfile: source.dockerfile,
+        dockerfile_name: source.name,
+        dockerfile_path: source.path,
+        context: source.context,
+        tags,
+        build_args,
+        target: arguments
+            .text("target")
+            .filter(|t| !t.is_empty())
+            .map(str::to_owned),
+        platform: platform.unwrap_or_else(Platform::host),
+        cache: match arguments.is_on("no-cache") {
+            true => CacheUse::Ignore,
+            false => CacheUse::Use,
+        },
+        labels: arguments.all("label").map(label).collect(),
+        epoch,
+        network: match arguments.text("network") {
+            None | Some("" | "default" | "host") => Network::Host,
+            Some("none") => Network::None,
+            Some(other) => {
+                return Err(failed(&format!(
+                    "network mode {other:?} not supported: use host or none"
+                )));
+            }
+        },
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+    })
+}
+
+fn parse_tag(text: &str) -> Result<Reference, CommandError> {
+    let invalid = |reason: &str| {
+        let message = format!("failed to build: invalid tag {text:?}: {reason}");
+        CommandError::reference_in(message, text)
+    };
+    let name = Reference::parse(text).map_err(|error| match error {
+        ReferenceError::UpperCase(_) => invalid("repository name must be lowercase"),
+        other => invalid(&other.to_string()),
+    })?;
+    if name.digest().is_some() {
+        return Err(invalid("a digest cannot be given to an image"));
+    }
+    Ok(name.or_latest())
+}
+
+/// What the arguments say to build.
+struct Source {
+    dockerfile: Vec<u8>,
+    name: String,
+    path: Option<PathBuf>,
+    context: Option<PathBuf>,
+}
+
+fn source(context: &str, file: Option<&str>) -> Result<Source, CommandError> {
+    let from_input = || -> Result<Vec<u8>, CommandError> {
+        let mut text = Vec::new();
+        io::stdin().lock().take(MAX_INPUT).read_to_end(&mut text)?;
+        if is_archive(&text) {
+            return Err(failed(
+                "unable to prepare context: a tar from standard input is not supported yet",
+            ));
+        }
+        Ok(text)
+    };
+    if context == "-" {
+        return Ok(Source {
+            dockerfile: from_input()?,
+            name: "Dockerfile".to_owned(),
+            path: None,
+            context: None,
+        });
+    }
+    if context.contains("://") || context.starts_with("git@") || context.starts_with("github.com/")
+    {
+        return Err(failed(&format!(
+            "unable to prepare context: remote context {context} is not supported yet"
+        )));
+    }
+    let directory = Path::new(context);
+    if !directory.is_dir() {
+        return Err(failed(&format!(
+            "unable to prepare context: path {context:?} not found"
+        )));
+    }
+    if file == Some("-") {
+        return Ok(Source {
+            dockerfile: from_input()?,
+            name: "Dockerfile".to_owned(),
+            path: None,
+            context: Some(directory.to_owned()),
+        });
+    }
+    let path = match file.filter(|file| !file.is_empty()) {
+        Some(file) => PathBuf::from(file),
+        None => default_dockerfile(directory),
+    };
+    let name = path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let dockerfile = fs::read(&path).map_err(|error| {
+        let shown = file.unwrap_or(&name);
+        failed(&format!(
+            "failed to solve: failed to read dockerfile: {}",
+            open_error(shown, &error)
+        ))
+    })?;
+    Ok(Source {
+        dockerfile,
+        name,
+        path: Some(path),
+        context: Some(directory.to_owned()),
+    })
+}
+
+/// docker takes `dockerfile` where there is no `Dockerfile`.
+fn default_dockerfile(directory: &Path) -> PathBuf {
+    let usual = directory.join("Dockerfile");
+    let lower = directory.join("dockerfile");
+    match !usual.exists() && lower.exists() {
+        true => lower,
+        false => usual,
+    }
+}
+
+/// gzip, bzip2, xz, or the magic of a tar's first header.
+fn is_archive(text: &[u8]) -> bool {
+    const TAR_MAGIC: usize = 257;
+    text.starts_with(&[0x1f, 0x8b])
+        || text.starts_with(b"BZh")
+        || text.starts_with(&[0xfd, b'7', b'z', b'X', b'Z'])
+        || text
+            .get(TAR_MAGIC..)
+            .is_some_and(|rest| rest.starts_with(b"ustar"))
+}
