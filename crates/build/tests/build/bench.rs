@@ -13,7 +13,7 @@ use build::{
     Download, Event, Network,
 };
 use layer::{Entry, EntryKind, Form, LayerDir, LayerWriter, Node, Timestamp, View};
-use oci::{History, ImageConfig, Platform, Reference};
+use oci::{DiffId, Digest, History, ImageConfig, Platform, Reference};
 use store::{NewImage, NewLayer, Store};
 
 /// When every file of a base image changed.
@@ -271,6 +271,19 @@ impl Bench {
             describe(&view, &node, &mut lines);
         }
         lines
+    }
+}
+
+/// The shared mounts of layers would keep the directory from being removed.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let mounts = self.store.layer_mounts_dir();
+        let names = fs::read_dir(&mounts).into_iter().flatten().flatten();
+        for name in names.map(|entry| entry.file_name()) {
+            if let Some(digest) = name.to_str().and_then(Digest::from_hex) {
+                layer::rootfs::unmount_layer(&mounts, &DiffId(digest)).expect("not in use");
+            }
+        }
     }
 }
 
