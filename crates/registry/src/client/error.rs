@@ -203,6 +203,12 @@ pub enum NetworkError {
     /// The server does not speak TLS.
     #[error("http: server gave HTTP response to HTTPS client")]
     NotTls,
+    /// Nobody that this machine trusts vouches for the server.
+    #[error("tls: failed to verify certificate: x509: certificate signed by unknown authority")]
+    UnknownAuthority,
+    /// The certificate is not good for this server or time.
+    #[error("tls: failed to verify certificate")]
+    Certificate(#[source] rustls::Error),
     /// The TLS handshake failed.
     #[error("tls: handshake failed")]
     Tls(#[source] rustls::Error),
@@ -260,6 +266,10 @@ impl NetworkError {
             rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
                 Self::NotTls
             }
+            rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+                Self::UnknownAuthority
+            }
+            rustls::Error::InvalidCertificate(_) => Self::Certificate(error),
             error => Self::Tls(error),
         }
     }
@@ -273,6 +283,8 @@ impl NetworkError {
             | Self::Unreachable { .. }
             | Self::UnknownHost { .. }
             | Self::NotTls
+            | Self::UnknownAuthority
+            | Self::Certificate(_)
             | Self::Tls(_) => false,
         }
     }
@@ -286,6 +298,8 @@ impl NetworkError {
             | Self::Unreachable { .. }
             | Self::UnknownHost { .. }
             | Self::NotTls
+            | Self::UnknownAuthority
+            | Self::Certificate(_)
             | Self::Tls(_) => true,
         }
     }
@@ -321,8 +335,12 @@ impl ClientError {
     }
 }
 
+/// Every layer of the connector wraps the error of TLS in one more of I/O.
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref::<rustls::Error>()
+    let inner = error.get_ref()?;
+    inner
+        .downcast_ref::<rustls::Error>()
+        .or_else(|| tls_error(inner.downcast_ref::<io::Error>()?))
 }
 
 /// Writes a request as Go does, without the query: it may hold a signature.

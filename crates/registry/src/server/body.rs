@@ -13,7 +13,7 @@ use store::NewBlob;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// The piece in which files are read and sent.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 512 << 10;
 /// What is gathered of an upload before it is written.
 const BATCH: usize = 512 << 10;
 /// How long a client may be silent in the middle of an upload.
@@ -40,8 +40,15 @@ impl FileBody {
 fn read(mut file: File, remaining: u64) -> JoinHandle<io::Result<(File, Bytes)>> {
     spawn_blocking(move || {
         let length = usize::try_from(remaining).map_or(CHUNK, |rest| rest.min(CHUNK));
-        let mut chunk = vec![0; length];
-        file.read_exact(&mut chunk)?;
+        let mut chunk = Vec::with_capacity(length);
+        let limit = u64::try_from(length).map_err(io::Error::other)?;
+        if Read::by_ref(&mut file)
+            .take(limit)
+            .read_to_end(&mut chunk)?
+            < length
+        {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         Ok((file, chunk.into()))
     })
 }

@@ -1,6 +1,6 @@
 //! Servers that refuse, are busy, break off, fall silent or lie.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -103,6 +103,27 @@ fn nothing_listening_reads_as_docker_says_it() {
         told(&error),
         format!("Get \"http://{host}/v2/\": dial tcp {host}: connect: connection refused")
     );
+}
+
+#[test]
+fn a_server_that_does_not_speak_tls_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("https://{}/", listener.local_addr().expect("bound"));
+    let serving = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("a client");
+        connection
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .expect("sent");
+        drop(connection.read_to_end(&mut Vec::new()));
+    });
+    let error = Client::new(impatient())
+        .download(&url)
+        .expect_err("no TLS there");
+    assert_eq!(
+        told(&error),
+        format!("Get \"{url}\": http: server gave HTTP response to HTTPS client")
+    );
+    serving.join().expect("served");
 }
 
 #[test]
