@@ -149,7 +149,10 @@ mod tests {
 
         store.sweep().expect("swept");
         assert_eq!(store.served(&name).expect("read"), Some(document));
-        assert_eq!(store.served_names().expect("read"), [name.clone()]);
+        assert_eq!(
+            store.served_names().expect("read"),
+            std::slice::from_ref(&name)
+        );
         assert!(store.has_blob(&part).expect("read"));
 
         store.tag(&name, &image(&store, "b"), None).expect("moved");

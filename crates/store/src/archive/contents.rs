@@ -70,6 +70,7 @@ impl Contents {
     pub(super) fn of_tar(file: File) -> Result<Self, ArchiveError> {
         let length = file.metadata().map_err(ArchiveError::Read)?.len();
         let mut entries = HashMap::new();
+        let unreadable = |error| unreadable(length, error);
         let mut archive = tar::Archive::new(&file);
         for entry in archive.entries_with_seek().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
@@ -211,10 +212,10 @@ fn unsafe_name(name: &[u8]) -> ArchiveError {
     ArchiveError::UnsafeName(String::from_utf8_lossy(name).into_owned())
 }
 
-/// Docker calls what is no tar an early end; so do we where it is one.
-fn unreadable(error: io::Error) -> ArchiveError {
-    match error.kind() {
-        ErrorKind::UnexpectedEof => ArchiveError::Truncated,
-        _ => ArchiveError::Read(error),
+/// A tar is a whole number of blocks. What is not ends early, and docker says so.
+fn unreadable(length: u64, error: io::Error) -> ArchiveError {
+    if length.is_multiple_of(512) && error.kind() != ErrorKind::UnexpectedEof {
+        return ArchiveError::Read(error);
     }
+    ArchiveError::Truncated
 }

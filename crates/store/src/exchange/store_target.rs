@@ -182,9 +182,9 @@ impl StoreTarget<'_> {
         }
         let mut stream = incoming.stream(writer.offset());
         if let Err(error) = io::copy(&mut stream, &mut writer) {
-            return Err(stream
-                .into_failure()
-                .unwrap_or_else(|| ExchangeError::permanent(error)));
+            let failure = stream.into_failure();
+            let failure = failure.unwrap_or_else(|| ExchangeError::permanent(error));
+            return Err(abandon(writer, failure));
         }
         writer.commit().map_err(wrong_content)?;
         Ok(BlobOutcome::Stored)
@@ -235,7 +235,9 @@ impl StoreTarget<'_> {
         }
         let scratch = store.scratch().map_err(fatal)?;
         let (fed, unpacked) = self.feed(incoming, &mut writer, &scratch);
-        fed?;
+        if let Err(error) = fed {
+            return Err(abandon(writer, error));
+        }
         writer.commit().map_err(wrong_content)?;
         let layer = unpacked.map_err(ExchangeError::permanent)?;
         incoming.check(&layer).map_err(fatal)?;
@@ -345,6 +347,17 @@ fn fetch(
                     .unwrap_or_else(|| ExchangeError::permanent(error)));
             }
         }
+    }
+}
+
+/// Keeps what has come for another try, unless it is known to be wrong.
+fn abandon(writer: BlobWriter, error: ExchangeError) -> ExchangeError {
+    if error.fault() != Fault::Corrupt {
+        return error;
+    }
+    match writer.discard() {
+        Ok(()) => error,
+        Err(failure) => ExchangeError::permanent(failure),
     }
 }
 

@@ -7,18 +7,29 @@ use oci::{DiffId, Digest, ImageConfig, ImageId};
 use store::{NewImage, NewLayer, Store, StoreOptions};
 
 pub(crate) struct Fixture {
-    directory: tempfile::TempDir,
+    path: PathBuf,
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl Fixture {
     pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().expect("temporary directory");
         Self {
-            directory: tempfile::tempdir().expect("temporary directory"),
+            path: directory.path().to_owned(),
+            _directory: Some(directory),
+        }
+    }
+
+    /// Takes the directory of another process's fixture.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            _directory: None,
         }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     pub(crate) fn root(&self) -> PathBuf {

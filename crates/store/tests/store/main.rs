@@ -1,4 +1,10 @@
 //! Laws of the store, tested through its public interface.
 
+mod archives;
+mod copying;
+mod durability;
 mod fixture;
+mod memory;
+mod processes;
 mod records;
+mod removal;

@@ -1,0 +1,468 @@
+//! Laws of copying.
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::sync::Mutex;
+
+use flate2::Compression;
+use flate2::read::GzEncoder;
+use oci::{Descriptor, DiffId, Digest, Index, MediaType, Reference};
+use store::{
+    BlobOutcome, Copied, CopyError, CopyOutcome, Event, ExchangeError, LayerForm, OpenBlob,
+    Progress, Side, Store, StoreError, StoreSource, StoreTarget, Target, copy,
+};
+
+use crate::fixture::{Fixture, config_with};
+use crate::memory::{LayerBytes, MemorySource, Trouble, gzip, options, unpack};
+
+fn pull(store: &Store, source: &MemorySource) -> Result<Copied, CopyError> {
+    copy(source, &StoreTarget::new(store, &unpack), &options(&|_| {}))
+}
+
+fn kinds(events: Vec<Event>) -> Vec<&'static str> {
+    let kind = |event: &Event| match event {
+        Event::Manifest { .. } => "manifest",
+        Event::LayerQueued { .. } => "queued",
+        Event::LayerExists { .. } => "exists",
+        Event::LayerStarted { .. } => "started",
+        Event::LayerProgress { .. } => "progress",
+        Event::LayerRetry { .. } => "retry",
+        Event::LayerDone { .. } => "done",
+    };
+    events.iter().map(kind).collect()
+}
+
+fn compress(
+    tar: &mut dyn Read,
+    out: &mut dyn Write,
+) -> Result<MediaType, Box<dyn Error + Send + Sync>> {
+    std::io::copy(&mut GzEncoder::new(tar, Compression::fast()), out)?;
+    Ok(MediaType::OCI_LAYER_GZIP.into())
+}
+
+#[test]
+fn a_pulled_image_keeps_its_bytes_and_its_blobs() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let source = MemorySource::image(&[b"one", b"two"], LayerBytes::Gzip);
+    let copied = pull(&store, &source).expect("copied");
+    assert_eq!(copied.outcome, CopyOutcome::Copied);
+    assert_eq!(copied.manifest.digest, source.root().digest);
+    let (media_type, bytes) = store.manifest_of(&copied.image).expect("read");
+    assert_eq!(media_type.0, MediaType::OCI_MANIFEST);
+    assert_eq!(Digest::of(&bytes), source.root().digest);
+    for (digest, content) in &source.blobs {
+        assert_eq!(&store.read_blob(digest, 10_000).expect("kept"), content);
+    }
+    for tar in [b"one", b"two"] {
+        let layer = DiffId(Digest::of(tar));
+        assert!(store.has_layer(&layer).expect("read"));
+        assert_eq!(store.compressed(&layer).expect("read").len(), 1);
+    }
+    let image = store.image(&copied.image).expect("read").expect("there");
+    assert!(image.received);
+    assert_eq!(image.size, 6);
+}
+
+#[test]
+fn an_uncompressed_layer_is_stored_once() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let source = MemorySource::image(&[b"plain tar"], LayerBytes::Tar);
+    pull(&store, &source).expect("copied");
+    let layer = source.layer(0).digest;
+    assert!(!store.root().join("blobs/sha256").join(layer.hex()).exists());
+    assert_eq!(store.read_blob(&layer, 100).expect("read"), b"plain tar");
+}
+
+#[test]
+fn what_is_there_is_not_copied_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let source = MemorySource::image(&[b"one", b"two"], LayerBytes::Gzip);
+    pull(&store, &source).expect("copied");
+    let again = pull(&store, &source).expect("copied");
+    assert_eq!(again.outcome, CopyOutcome::UpToDate);
+    let other = MemorySource::image(&[b"one", b"three"], LayerBytes::Gzip);
+    let events = Mutex::new(Vec::new());
+    let seen = |event| events.lock().expect("lock").push(event);
+    let target = StoreTarget::new(&store, &unpack);
+    copy(&other, &target, &options(&seen)).expect("copied");
+    let kinds = kinds(events.into_inner().expect("lock"));
+    assert_eq!(
+        kinds,
+        [
+            "manifest", "exists", "queued", "started", "progress", "done"
+        ]
+    );
+    assert!(other.offsets(&other.layer(0).digest).is_empty());
+}
+
+#[test]
+fn a_layer_that_stands_twice_is_copied_once() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let source = MemorySource::image(&[b"same", b"other", b"same"], LayerBytes::Gzip);
+    let copied = pull(&store, &source).expect("copied");
+    assert_eq!(source.offsets(&source.layer(0).digest), [0]);
+    let image = store.image(&copied.image).expect("read").expect("there");
+    assert_eq!(image.layers.len(), 3);
+}
+
+#[test]
+fn a_broken_transfer_goes_on_where_it_stopped() {
+    for form in [LayerBytes::Gzip, LayerBytes::Tar] {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        let source = MemorySource::image(&[b"a layer of some length"], form);
+        let layer = source.layer(0);
+        source.trouble(
+            layer.digest,
+            &[Trouble::EndsAfter(5), Trouble::FailsAfter(3)],
+        );
+        let events = Mutex::new(Vec::new());
+        let seen = |event| events.lock().expect("lock").push(event);
+        let target = StoreTarget::new(&store, &unpack);
+        copy(&source, &target, &options(&seen)).expect("copied");
+        assert_eq!(source.offsets(&layer.digest), [0, 5, 8]);
+        let kinds = kinds(events.into_inner().expect("lock"));
+        assert_eq!(kinds.iter().filter(|kind| **kind == "retry").count(), 2);
+    }
+}
+
+#[test]
+fn a_download_of_a_killed_process_is_resumed() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let source = MemorySource::image(&[b"a layer of some length"], LayerBytes::Gzip);
+    let layer = source.layer(0);
+    let mut writer = store.blob_writer(&layer).expect("started");
+    writer
+        .write_all(&source.blobs[&layer.digest][..7])
+        .expect("written");
+    drop(writer);
+    pull(&store, &source).expect("copied");
+    assert_eq!(source.offsets(&layer.digest), [7]);
+}
+
+#[test]
+fn wrong_content_is_fetched_once_more_and_then_reported_with_both_digests() {
+    for form in [LayerBytes::Gzip, LayerBytes::Tar] {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        let source = MemorySource::image(&[b"content"], form);
+        let layer = source.layer(0).digest;
+        source.trouble(layer, &[Trouble::Corrupt]);
+        if matches!(form, LayerBytes::Gzip) {
+            pull(&store, &source).expect("the second time is right");
+            continue;
+        }
+        source.trouble(layer, &[Trouble::Corrupt, Trouble::Corrupt]);
+        let error = pull(&store, &source).expect_err("wrong twice");
+        assert_eq!(error.side(), Side::Source);
+        let mut wrong = source.blobs[&layer].clone();
+        wrong[0] ^= 1;
+        let found = Digest::of(&wrong);
+        assert_eq!(
+            error.to_string(),
+            format!("content digest is {found}, expected {layer}")
+        );
+        assert!(store.images().expect("read").is_empty());
+        assert!(!store.has_blob(&layer).expect("read"));
+    }
+}
+
+#[test]
+fn content_longer_than_announced_is_wrong() {
+    for form in [LayerBytes::Gzip, LayerBytes::Tar] {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        let source = MemorySource::image(&[b"content"], form);
+        let layer = source.layer(0).digest;
+        source.trouble(layer, &[Trouble::TooLong, Trouble::TooLong]);
+        let error = pull(&store, &source).expect_err("too long");
+        assert_eq!(error.side(), Side::Source);
+        assert!(error.to_string().contains("bytes, expected"), "{error}");
+    }
+}
+
+#[test]
+fn a_layer_that_unpacks_to_something_else_is_refused() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut source = MemorySource::default();
+    let layer = source.add(MediaType::OCI_LAYER_GZIP, gzip(b"evil"));
+    let promised = DiffId(Digest::of(b"good"));
+    source.set_manifest(config_with(&[promised], "x"), vec![layer]);
+    let error = pull(&store, &source).expect_err("refused");
+    assert_eq!(error.side(), Side::Source);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "layer unpacks to {}, image configuration expects {promised}",
+            Digest::of(b"evil")
+        )
+    );
+    assert!(!store.has_layer(&promised).expect("read"));
+    assert!(store.images().expect("read").is_empty());
+}
+
+#[test]
+fn a_source_that_refuses_is_named_as_the_failing_side() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let source = MemorySource::image(&[b"one", b"two"], LayerBytes::Gzip);
+    source.trouble(source.layer(1).digest, &[Trouble::Refused]);
+    let error = pull(&store, &source).expect_err("refused");
+    assert_eq!(error.side(), Side::Source);
+    assert_eq!(error.to_string(), "refused");
+}
+
+struct Full;
+
+impl Target for Full {
+    fn has_blob(
+        &self,
+        _descriptor: &Descriptor,
+        _diff_id: Option<&DiffId>,
+    ) -> Result<bool, ExchangeError> {
+        Ok(false)
+    }
+
+    fn put_blob(
+        &self,
+        _descriptor: &Descriptor,
+        _diff_id: Option<&DiffId>,
+        _open: &OpenBlob<'_>,
+        _progress: &Progress<'_>,
+    ) -> Result<BlobOutcome, ExchangeError> {
+        Err(ExchangeError::permanent("disk full"))
+    }
+
+    fn put_manifest(
+        &self,
+        _media_type: &MediaType,
+        _bytes: &[u8],
+    ) -> Result<Digest, ExchangeError> {
+        Err(ExchangeError::permanent("manifest before its blobs"))
+    }
+}
+
+#[test]
+fn a_target_that_fails_is_named_as_the_failing_side() {
+    let source = MemorySource::image(&[b"one", b"two"], LayerBytes::Gzip);
+    let error = copy(&source, &Full, &options(&|_| {})).expect_err("full");
+    assert_eq!(error.side(), Side::Target);
+    assert_eq!(error.to_string(), "disk full");
+}
+
+#[test]
+fn an_index_gives_the_image_of_the_platform() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut source = MemorySource::default();
+    let mut entries = Vec::new();
+    for platform in ["linux/arm64", "linux/amd64"] {
+        let tar = platform.as_bytes();
+        let layer = source.add(MediaType::OCI_LAYER_GZIP, gzip(tar));
+        source.set_manifest(
+            config_with(&[DiffId(Digest::of(tar))], platform),
+            vec![layer],
+        );
+        let mut entry = source.root().clone();
+        entry.platform = Some(platform.parse().expect("valid"));
+        entries.push(entry);
+    }
+    let index = |manifests| Index {
+        schema_version: 2,
+        media_type: Some(MediaType::OCI_INDEX.into()),
+        manifests,
+        annotations: None,
+    };
+    let bytes = serde_json::to_vec(&index(entries.clone())).expect("json");
+    source.root = Some(source.add(MediaType::OCI_INDEX, bytes));
+    let copied = pull(&store, &source).expect("copied");
+    assert_eq!(copied.named.digest, source.root().digest);
+    assert_eq!(copied.manifest.digest, entries[1].digest);
+    let mut wanted = options(&|_| {});
+    wanted.platform = "linux/s390x".parse().expect("valid");
+    let error = copy(&source, &StoreTarget::new(&store, &unpack), &wanted).expect_err("none");
+    assert_eq!(
+        error.to_string(),
+        "no matching manifest for linux/s390x in the manifest list entries"
+    );
+}
+
+#[test]
+fn documents_that_lie_are_refused() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let check = |change: &dyn Fn(&mut MemorySource), expected: &str| {
+        let mut source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+        change(&mut source);
+        let error = pull(&store, &source).expect_err(expected);
+        assert_eq!(error.side(), Side::Source);
+        let text = error.to_string();
+        assert!(text.contains(expected), "{text} is not about {expected}");
+    };
+    check(
+        &|source| {
+            let root = source.root().digest;
+            source.blobs.get_mut(&root).expect("there").push(b' ');
+        },
+        "manifest digest is",
+    );
+    check(
+        &|source| {
+            let config = source.manifest_of(&source.root().digest).config.digest;
+            source.blobs.get_mut(&config).expect("there")[10] ^= 1;
+        },
+        "image configuration digest is",
+    );
+    check(
+        &|source| source.set_manifest(config_with(&[], "x"), vec![source.layer(0)]),
+        "image configuration",
+    );
+    check(
+        &|source| {
+            let mut layer = source.layer(0);
+            layer.media_type = "text/html".into();
+            let diff_id = DiffId(Digest::of(b"one"));
+            source.set_manifest(config_with(&[diff_id], "x"), vec![layer]);
+        },
+        "unsupported layer media type `text/html`",
+    );
+    check(
+        &|source| {
+            let layers = vec![source.layer(0); 2001];
+            source.set_manifest(config_with(&[], "x"), layers);
+        },
+        "names 2001 layers, limit 2000",
+    );
+    check(
+        &|source| {
+            let bytes = br#"{"schemaVersion":2,"config":{"mediaType":"x","size":9999999999,"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}}"#;
+            source.root = Some(source.add(MediaType::OCI_MANIFEST, bytes.to_vec()));
+        },
+        "has 9999999999 bytes, limit 8388608",
+    );
+    check(
+        &|source| {
+            let bytes = b"<html>".to_vec();
+            source.root = Some(source.add(MediaType::OCI_MANIFEST, bytes));
+        },
+        "manifest sha256:",
+    );
+    assert!(store.images().expect("read").is_empty());
+}
+
+#[test]
+fn two_copies_at_once_share_the_download() {
+    let fixture = Fixture::new();
+    let content: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let source = MemorySource::image(&[&content], LayerBytes::Gzip);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| pull(&fixture.open(), &source).expect("copied"));
+        }
+    });
+    assert_eq!(source.offsets(&source.layer(0).digest), [0]);
+    let store = fixture.open();
+    assert_eq!(store.images().expect("read").len(), 1);
+    store.sweep().expect("swept");
+    assert_eq!(
+        std::fs::read_dir(store.ingest_dir()).expect("read").count(),
+        0
+    );
+}
+
+#[test]
+fn a_pushed_image_arrives_whole_and_always_with_the_same_digest() {
+    let (here, there) = (Fixture::new(), Fixture::new());
+    let (local, remote) = (here.open(), there.open());
+    let id = here.image(&local, "pushed");
+    let target = StoreTarget::new(&remote, &unpack);
+    let push = || {
+        let form = LayerForm::Compressed(&compress);
+        let source = StoreSource::new(&local, id, form, 2).expect("prepared");
+        copy(&source, &target, &options(&|_| {})).expect("copied")
+    };
+    let pushed = push();
+    assert_eq!(pushed.image, id);
+    assert_eq!(push().outcome, CopyOutcome::UpToDate);
+    let image = local.image(&id).expect("read").expect("there");
+    assert_eq!(
+        image.manifest.expect("recorded").digest,
+        pushed.manifest.digest
+    );
+    assert!(!image.received);
+    assert_eq!(
+        remote.image_config_bytes(&id).expect("there"),
+        local.image_config_bytes(&id).expect("there")
+    );
+    let name = Reference::parse("127.0.0.1:5000/a:1").expect("valid");
+    local
+        .tag(&name, &id, Some(&pushed.named.digest))
+        .expect("tagged");
+    let by_digest = format!("127.0.0.1:5000/a@{}", pushed.named.digest);
+    assert_eq!(local.resolve(&by_digest).expect("found").id, id);
+}
+
+#[test]
+fn a_pulled_image_is_pushed_with_the_digest_it_had() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for form in [LayerBytes::Gzip, LayerBytes::Tar] {
+        let source = MemorySource::image(&[b"one", b"two"], form);
+        let copied = pull(&store, &source).expect("copied");
+        let form = LayerForm::Compressed(&compress);
+        let source = StoreSource::new(&store, copied.image, form, 2).expect("prepared");
+        let other = Fixture::new();
+        let other = other.open();
+        let pushed = copy(
+            &source,
+            &StoreTarget::new(&other, &unpack),
+            &options(&|_| {}),
+        );
+        assert_eq!(
+            pushed.expect("copied").manifest.digest,
+            copied.manifest.digest
+        );
+    }
+}
+
+#[test]
+fn dropped_compressed_blobs_are_made_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    let copied = pull(&store, &source).expect("copied");
+    store.drop_compressed().expect("dropped");
+    store.sweep().expect("swept");
+    let layer = source.layer(0).digest;
+    assert!(!store.has_blob(&layer).expect("read"));
+    let (_, manifest) = store.manifest_of(&copied.image).expect("generated");
+    assert_ne!(Digest::of(&manifest), copied.manifest.digest);
+    let form = LayerForm::Compressed(&compress);
+    StoreSource::new(&store, copied.image, form, 1).expect("prepared");
+    assert!(store.has_blob(&layer).expect("read"));
+}
+
+#[test]
+fn a_blob_without_its_layer_is_unpacked_without_fetching() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    let layer = source.layer(0);
+    let mut writer = store.blob_writer(&layer).expect("started");
+    writer
+        .write_all(&source.blobs[&layer.digest])
+        .expect("written");
+    writer.commit().expect("stored");
+    pull(&store, &source).expect("copied");
+    assert!(source.offsets(&layer.digest).is_empty());
+    assert!(matches!(
+        store.read_blob(&Digest::of(b"nothing"), 1),
+        Err(StoreError::BlobNotFound(_))
+    ));
+}
