@@ -55,8 +55,9 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     let plan = plan(&dockerfile, &plan_options)
         .map_err(|located| faults.located(located.map(SolveError::from)))?;
     let bases = Bases::fetch(context, &plan, &progress, &faults)?;
-    let patterns = load_patterns(options, &progress)?;
-    lint(&dockerfile, &plan_options, (&bases, &patterns), &progress)?;
+    let patterns = load_patterns(options, &progress, |patterns| {
+        lint(&dockerfile, &plan_options, (&bases, patterns), &progress)
+    })?;
     let mut images =
         |reference: &Reference, platform: &Platform| bases.get(context, reference, platform);
     let graph = lower(&plan, &options.build_args, &mut images)
@@ -95,15 +96,24 @@ fn parse(progress: &Progress<'_>, faults: &Faults<'_>) -> Result<Dockerfile, Bui
     parsed.map_err(|error| faults.parse(error))
 }
 
-fn load_patterns(options: &BuildOptions, progress: &Progress<'_>) -> Result<Patterns, SolveError> {
+/// Reads `.dockerignore`, and lets `check` look at it while the step lasts.
+fn load_patterns(
+    options: &BuildOptions,
+    progress: &Progress<'_>,
+    check: impl FnOnce(&Patterns) -> Result<(), SolveError>,
+) -> Result<Patterns, SolveError> {
     let step = progress.start("[internal] load .dockerignore");
     let dockerfile = options.dockerfile_path.as_deref();
-    let patterns = read_patterns(dockerfile, options.context.as_deref());
-    match &patterns {
-        Ok(_) => step.done(),
-        Err(error) => step.failed(error.to_string()),
-    }
-    Ok(patterns?)
+    let patterns = match read_patterns(dockerfile, options.context.as_deref()) {
+        Ok(patterns) => patterns,
+        Err(error) => {
+            step.failed(error.to_string());
+            return Err(error.into());
+        }
+    };
+    let checked = check(&patterns);
+    step.done();
+    checked.map(|()| patterns)
 }
 
 /// Tells what could be written better, and fails when the Dockerfile wants that.
@@ -167,6 +177,6 @@ fn solve_graph(
         step.status(format!("transferring context: {size}"), step.elapsed());
         step.done();
     }
-    let outcome = looked_up.and_then(|found| solve::make(environment, graph, found));
+    let outcome = solve::make(environment, graph, looked_up);
     outcome.map_err(|failure| faults.failure(graph, failure))
 }

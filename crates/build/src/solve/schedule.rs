@@ -39,9 +39,9 @@ pub(crate) struct Failure {
 /// What the first look at the cache found.
 pub(crate) struct LookedUp(State);
 
-/// Looks up what can be, without a thread: a step that the cache lacks ends it for those that
-/// read its layer.
-pub(crate) fn look_up(environment: &Environment<'_>, graph: &Graph) -> Result<LookedUp, Failure> {
+/// Looks up what can be, without a thread and without a word: a step that the cache lacks ends
+/// it for those that read its layer.
+pub(crate) fn look_up(environment: &Environment<'_>, graph: &Graph) -> LookedUp {
     let mut state = State::default();
     for index in needed(graph) {
         let vertex = &graph.vertices[index];
@@ -51,29 +51,37 @@ pub(crate) fn look_up(environment: &Environment<'_>, graph: &Graph) -> Result<Lo
         };
         match step::look_up(environment, vertex, stacks) {
             Ok(Lookup::Hit(layer)) => {
-                environment.progress.start(&vertex.name).cached();
                 state.outcome.layers.insert(index, layer);
                 state.outcome.cached += 1;
             }
             Ok(Lookup::Miss(missing)) => state.ready.push_back((index, Some(missing))),
             Err(error) => {
-                let step = environment.progress.start(&vertex.name);
-                step.failed(error.step_message());
                 let vertex = index;
-                return Err(Failure { vertex, error });
+                state.failure = Some(Failure { vertex, error });
+                break;
             }
         }
     }
-    Ok(LookedUp(state))
+    LookedUp(state)
 }
 
-/// Makes what the cache lacks, on up to `jobs` threads, a vertex as soon as what it reads is
+/// Tells what was found, and makes what the cache lacks, on up to `jobs` threads, a vertex as soon as what it reads is
 /// there. The first failure ends the others.
 pub(crate) fn make(
     environment: &Environment<'_>,
     graph: &Graph,
     LookedUp(state): LookedUp,
 ) -> Result<Outcome, Failure> {
+    for index in state.outcome.layers.keys() {
+        let name = &graph.vertices[*index].name;
+        environment.progress.start(name).cached();
+    }
+    if let Some(failure) = state.failure {
+        let name = &graph.vertices[failure.vertex].name;
+        let message = failure.error.step_message();
+        environment.progress.start(name).failed(message);
+        return Err(failure);
+    }
     if state.ready.is_empty() {
         return Ok(state.outcome);
     }
