@@ -1,0 +1,140 @@
+//! Archives: saved by one, loaded by the other.
+
+use crate::place::{Place, output};
+use crate::registry::Registry;
+
+#[test]
+fn privileged_archives_made_by_skopeo_load_with_the_same_id() {
+    let place = Place::new();
+    let registry = Registry::docker(&place);
+    let source = place.store_with_app("source");
+    let name = registry.reference("app:1");
+    source.run(&["tag", "app:1", &name]);
+    source.run(&["push", &name]);
+    let from = registry.transport("app:1");
+    for (transport, target) in [
+        ("docker-archive", "docker.tar"),
+        ("oci-archive", "oci.tar"),
+        ("oci", "layout"),
+    ] {
+        let path = place.text(target);
+        let to = format!("{transport}:{path}:localhost/{transport}:1");
+        place.skopeo(&["copy", "--quiet", &from, &to]);
+        if transport == "oci" {
+            let tar = place.text("layout.tar");
+            output(place.command("tar", &["-C", &path, "-cf", &tar, "."]));
+        }
+        let file = place.text(target.trim_end_matches(".tar")) + ".tar";
+        let store = place.store(transport);
+        let said = store.run(&["load", "-i", &file]);
+        assert_eq!(said, format!("Loaded image: localhost/{transport}:1"));
+        let name = format!("localhost/{transport}:1");
+        let read = format!("{transport}:{path}:{name}");
+        let read = if transport == "docker-archive" {
+            format!("{transport}:{path}")
+        } else {
+            read
+        };
+        assert_eq!(store.id(&name), place.image_id(&read), "{transport}");
+        assert_eq!(store.id(&name), source.id("app:1"), "{transport}");
+        assert_eq!(
+            store.run(&["run", "--rm", "--network", "none", &name]),
+            "built"
+        );
+    }
+}
+
+#[test]
+fn privileged_archives_saved_by_podman_load_with_the_same_id() {
+    for format in ["docker-archive", "oci-archive"] {
+        let place = Place::new();
+        let source = place.store_with_app("source");
+        let theirs = place.text("theirs.tar");
+        source.run(&["save", "-o", &theirs, "app:1"]);
+        place.podman(&["load", "--quiet", "-i", &theirs]);
+        let id = place.podman_id("app:1");
+        assert_eq!(id, source.id("app:1"));
+        let saved = place.text("saved.tar");
+        place.podman(&["save", "--quiet", "--format", format, "-o", &saved, "app:1"]);
+        let store = place.store("store");
+        let said = store.run(&["load", "-i", &saved]);
+        assert_eq!(said, "Loaded image: app:1", "{format}");
+        assert_eq!(store.id("app:1"), id, "{format}");
+        assert_eq!(store.layers("app:1"), source.layers("app:1"), "{format}");
+    }
+}
+
+#[test]
+fn privileged_archives_of_podmans_own_images_load_with_the_same_id() {
+    let place = Place::new();
+    let tar = place.text("base.tar");
+    place.podman(&[
+        "import",
+        "--quiet",
+        "--change",
+        "CMD /bin/sh",
+        &tar,
+        "localhost/own:1",
+    ]);
+    let saved = place.text("saved.tar");
+    place.podman(&[
+        "save",
+        "--quiet",
+        "--format",
+        "oci-archive",
+        "-o",
+        &saved,
+        "localhost/own:1",
+    ]);
+    let store = place.store("store");
+    store.run(&["load", "-i", &saved]);
+    assert_eq!(
+        store.id("localhost/own:1"),
+        place.podman_id("localhost/own:1")
+    );
+}
+
+#[test]
+fn privileged_what_strata_saves_is_read_as_any_kind_of_archive() {
+    let place = Place::new();
+    let store = place.store_with_app("store");
+    let saved = place.text("saved.tar");
+    store.run(&["save", "-o", &saved, "app:1"]);
+    let id = store.id("app:1");
+    let layout = place.text("layout");
+    output(place.command("mkdir", &[&layout]));
+    output(place.command("tar", &["-C", &layout, "-xf", &saved]));
+    for transport in [
+        format!("docker-archive:{saved}"),
+        format!("oci-archive:{saved}"),
+        format!("oci:{layout}"),
+    ] {
+        assert_eq!(place.image_id(&transport), id, "{transport}");
+        let layers = place.skopeo(&["inspect", "--config", &transport]);
+        let config: serde_json::Value = serde_json::from_str(&layers).unwrap();
+        assert_eq!(
+            config["rootfs"]["diff_ids"],
+            store.layers("app:1"),
+            "{transport}"
+        );
+    }
+    let loaded = place.podman(&["load", "--quiet", "-i", &saved]);
+    assert_eq!(loaded, "Loaded image: docker.io/library/app:1");
+    assert_eq!(place.podman_id("app:1"), id);
+}
+
+#[test]
+fn privileged_several_images_are_saved_and_loaded_together() {
+    let place = Place::new();
+    let store = place.store_with_app("store");
+    let saved = place.text("saved.tar");
+    store.run(&["tag", "app:1", "app:second"]);
+    store.run(&["save", "-o", &saved, "app:1", "app:second", "base:1"]);
+    place.podman(&["load", "--quiet", "-i", &saved]);
+    let second = place.store("second");
+    second.run(&["load", "-q", "-i", &saved]);
+    for name in ["app:1", "app:second", "base:1"] {
+        assert_eq!(place.podman_id(name), store.id(name), "{name}");
+        assert_eq!(second.id(name), store.id(name), "{name}");
+    }
+}

@@ -1,0 +1,17 @@
+//! Strata beside the programs that people use: docker-registry, skopeo, podman and buildah.
+//!
+//! All traffic is on loopback, and every program has its storage in the test's directory.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod base;
+mod flat;
+mod place;
+mod registry;
+mod strata;
+
+mod archives;
+mod builds;
+mod crowd;
+mod pulls;
+mod pushes;
+mod serve;

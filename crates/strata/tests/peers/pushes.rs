@@ -1,0 +1,72 @@
+//! What strata pushes.
+
+use crate::flat;
+use crate::place::Place;
+use crate::registry::Registry;
+
+#[test]
+fn privileged_an_image_comes_back_from_a_registry_as_it_went() {
+    let place = Place::new();
+    let registry = Registry::docker(&place);
+    let store = place.store_with_app("store");
+    let id = store.id("app:1");
+    let layers = store.layers("app:1");
+    let name = registry.reference("team/app:1");
+    store.run(&["tag", "app:1", &name]);
+    store.run(&["push", &name]);
+    let digest = place.manifest_digest(&registry.transport("team/app:1"));
+    let repo_digest = registry.reference(&format!("team/app@{digest}"));
+    assert_eq!(place.image_id(&registry.transport("team/app:1")), id);
+    assert_eq!(store.repo_digests(&name), [repo_digest.as_str()]);
+
+    store.remove();
+    store.run(&["pull", &name]);
+    assert_eq!(store.id(&name), id);
+    assert_eq!(store.layers(&name), layers);
+    assert_eq!(store.repo_digests(&name), [repo_digest.as_str()]);
+    let run = ["run", "--rm", "--network", "none", &name];
+    assert_eq!(store.run(&run), "built");
+    let release = store.run(&[&run[..], &["cat", "/etc/os-release"]].concat());
+    assert_eq!(release, "ID=peers\nNAME=\"Peers\"");
+
+    let other = registry.reference("other/copy:2");
+    store.run(&["tag", &name, &other]);
+    store.run(&["push", &other]);
+    assert_eq!(
+        place.manifest_digest(&registry.transport("other/copy:2")),
+        digest
+    );
+}
+
+#[test]
+fn privileged_an_image_can_be_pulled_by_its_digest() {
+    let place = Place::new();
+    let registry = Registry::docker(&place);
+    let store = place.store_with_app("store");
+    let name = registry.reference("app:1");
+    store.run(&["tag", "app:1", &name]);
+    store.run(&["push", &name]);
+    let repo_digest = store.repo_digests(&name).remove(0);
+    let second = place.store("second");
+    second.run(&["pull", &repo_digest]);
+    assert_eq!(second.id(&repo_digest), store.id("app:1"));
+}
+
+#[test]
+fn privileged_podman_pulls_what_strata_pushed() {
+    let place = Place::new();
+    let registry = Registry::docker(&place);
+    let store = place.store_with_app("store");
+    let name = registry.reference("app:1");
+    store.run(&["tag", "app:1", &name]);
+    store.run(&["push", &name]);
+    place.podman(&["pull", "--quiet", &name]);
+    assert_eq!(place.podman_id(&name), store.id("app:1"));
+    let (ours, theirs) = (place.path("ours.tar"), place.path("theirs.tar"));
+    store.run(&["save", "-o", ours.to_str().unwrap(), "app:1"]);
+    let save = ["save", "--quiet", "--format", "docker-archive", "-o"];
+    place.podman(&[&save[..], &[theirs.to_str().unwrap(), &name]].concat());
+    let (ours, theirs) = (flat::read(&ours), flat::read(&theirs));
+    assert_eq!(ours.config, theirs.config);
+    assert_eq!(flat::differences(&ours, &theirs), [""; 0]);
+}

@@ -1,0 +1,77 @@
+//! Registries on loopback.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Stdio};
+use std::thread;
+
+use crate::place::Place;
+use crate::strata::Strata;
+
+/// A running registry, which ends with the test.
+pub(crate) struct Registry {
+    child: Child,
+    address: String,
+}
+
+impl Registry {
+    /// Starts Debian's docker-registry on a free port.
+    pub(crate) fn docker(place: &Place) -> Self {
+        let storage = place.text("registry");
+        let config = format!(
+            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}\n\
+             http: {{addr: '127.0.0.1:0', secret: peers}}\n"
+        );
+        place.write("registry.yml", &config);
+        let config = place.text("registry.yml");
+        let mut command = place.command("docker-registry", &["serve", &config]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = child.stderr.take().unwrap();
+        let address = address_in(log);
+        Self { child, address }
+    }
+
+    /// Serves `store` by strata itself on a free port; `args` go to the command.
+    pub(crate) fn strata(store: &Strata<'_>, args: &[&str]) -> Self {
+        let words = [&["registry", "serve", "--addr", "127.0.0.1:0"], args].concat();
+        let mut command = store.command(&words);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = child.stderr.take().unwrap();
+        let address = address_in(log);
+        Self { child, address }
+    }
+
+    /// Returns `name` as a reference to this registry.
+    pub(crate) fn reference(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// Returns `name` here as skopeo's transports write it.
+    pub(crate) fn transport(&self, name: &str) -> String {
+        format!("docker://{}", self.reference(name))
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        ended.unwrap();
+    }
+}
+
+/// Returns the first loopback address that `log` names; what follows in it is read and dropped.
+fn address_in(log: impl Read + Send + 'static) -> String {
+    let mut lines = BufReader::new(log).lines();
+    let mut seen = Vec::new();
+    for line in &mut lines {
+        let line = line.unwrap();
+        if let Some(start) = line.find("127.0.0.1:") {
+            let end = |c: char| !c.is_ascii_digit() && c != '.' && c != ':';
+            let address = line[start..].split(end).next().unwrap().to_owned();
+            thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+            return address;
+        }
+        seen.push(line);
+    }
+    panic!("the registry ended: {seen:#?}");
+}
