@@ -105,7 +105,6 @@ CREATE TABLE containers (
     created INTEGER NOT NULL,
     record TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX containers_image ON containers (image);
 CREATE TABLE steps (
     key BLOB PRIMARY KEY,
     instruction TEXT NOT NULL,

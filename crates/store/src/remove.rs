@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use oci::{ChainId, Digest, ImageId, Reference};
+use oci::{ChainId, DiffId, Digest, ImageId, Reference};
 use rusqlite::{Connection, Transaction};
 
 use crate::resolve::{self, Found};
 use crate::{
-    ContainerRecord, ImageRecord, ResolveError, Store, StoreError, container, db, image, step, tag,
+    ContainerRecord, ImageRecord, ResolveError, Store, StoreError, container, db, image, tag,
 };
 
 /// Whether removal goes on where docker asks for `--force`.
@@ -176,10 +176,9 @@ impl Store {
             tx.execute("DELETE FROM images WHERE id = ?1", [key])
                 .map_err(StoreError::from)?;
             removals.push(Removal::Deleted(*id.digest()));
-            let kept = chains_in_use(tx)?;
             let chains = ChainId::all(&image.layers);
-            let gone = chains.iter().rev().filter(|chain| !kept.contains(chain));
-            removals.extend(gone.map(|chain| Removal::Deleted(*chain.digest())));
+            let gone = chains[kept_layers(tx, &image.layers, &chains)?..].iter();
+            removals.extend(gone.rev().map(|chain| Removal::Deleted(*chain.digest())));
             match image.parent {
                 Some(parent) if image::exists(tx, &parent)? => id = parent,
                 _ => return Ok(removals),
@@ -348,24 +347,40 @@ pub(crate) fn children(connection: &Connection, id: &ImageId) -> Result<Vec<Imag
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Returns the stacks of layers that images, containers and build steps hold.
-fn chains_in_use(connection: &Connection) -> Result<HashSet<ChainId>, StoreError> {
-    let mut chains = HashSet::new();
+/// Returns how many of the lowest layers others still have in the same order: images, containers
+/// and build steps. Stacks are compared by their layers, as hashing all of them would make a large
+/// prune quadratic in hashes.
+fn kept_layers(
+    connection: &Connection,
+    layers: &[DiffId],
+    chains: &[ChainId],
+) -> Result<usize, StoreError> {
+    let common = |other: &[DiffId]| {
+        let pairs = layers.iter().zip(other);
+        pairs.take_while(|(mine, theirs)| mine == theirs).count()
+    };
+    let mut kept = 0;
     let mut query = connection.prepare_cached("SELECT layers FROM images")?;
-    for layers in query.query_map([], |row| db::layers(row, 0))? {
-        chains.extend(ChainId::all(&layers?));
+    for other in query.query_map([], |row| db::layers(row, 0))? {
+        kept = kept.max(common(&other?));
     }
     for container in container::all(connection)? {
-        chains.extend(ChainId::all(&container.layers));
+        kept = kept.max(common(&container.layers));
     }
-    for step in step::all(connection)? {
-        chains.extend(step.parent_chain);
-        chains.extend(step.layer.map(|layer| match step.parent_chain {
-            None => ChainId(*layer.digest()),
-            Some(parent) => ChainId(Digest::of(format!("{parent} {layer}").as_bytes())),
+    let mut query = connection.prepare_cached("SELECT parent_chain, layer FROM steps")?;
+    let mut steps = HashSet::new();
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let parent = db::optional_digest(row, 0)?;
+        steps.extend(parent);
+        let layer = db::optional_digest(row, 1)?;
+        steps.extend(layer.map(|layer| match parent {
+            None => layer,
+            Some(parent) => Digest::of(format!("{parent} {layer}").as_bytes()),
         }));
     }
-    Ok(chains)
+    let of_steps = chains.iter().rposition(|chain| steps.contains(chain.digest()));
+    Ok(kept.max(of_steps.map_or(0, |index| index + 1)))
 }
 
 fn short(id: &str) -> String {

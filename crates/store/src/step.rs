@@ -154,7 +154,7 @@ impl Store {
     }
 }
 
-pub(crate) fn all(connection: &Connection) -> Result<Vec<StepRecord>, StoreError> {
+fn all(connection: &Connection) -> Result<Vec<StepRecord>, StoreError> {
     let query = format!("SELECT {COLUMNS} FROM steps ORDER BY last_used DESC, key");
     let mut query = connection.prepare_cached(&query)?;
     let mut rows = query.query([])?;
