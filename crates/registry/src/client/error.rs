@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use oci::Digest;
+use oci::{Digest, MediaType};
 use reqwest::{Method, StatusCode};
 
 use super::credentials::CredentialsError;
@@ -116,6 +116,9 @@ pub enum ClientError {
     /// A text is not a URL that can be fetched.
     #[error("invalid URL `{0}`: expected http:// or https://")]
     InvalidUrl(String),
+    /// A media type cannot be sent.
+    #[error("invalid media type `{0}`")]
+    InvalidMediaType(MediaType),
     /// The machinery for requests cannot be set up.
     #[error("failed to set up HTTP")]
     Setup(#[source] SetupError),

@@ -25,8 +25,8 @@ const ACCEPTED_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
-/// The longest page of a tag list that is read.
-const MAX_TAGS_SIZE: u64 = 4 << 20;
+/// The longest tag list that is read, of all pages together.
+const MAX_TAGS_SIZE: u64 = 64 << 20;
 /// The most pages of a tag list that are read: a server could link them in a circle.
 const MAX_TAG_PAGES: usize = 10_000;
 
@@ -103,12 +103,14 @@ impl Remote {
     pub fn tags(&self) -> Result<Vec<String>, ClientError> {
         let mut tags = Vec::new();
         let mut url = self.url("tags/list");
+        let mut room = MAX_TAGS_SIZE;
         for _ in 0..MAX_TAG_PAGES {
             let mut response = self.call(Request::get(url.clone()))?;
             if !response.status().is_success() {
                 return Err(self.explain(refusal(response)));
             }
-            let body = response.read_all(MAX_TAGS_SIZE)?;
+            let body = response.read_all(room)?;
+            room -= u64::try_from(body.len()).expect("a length fits in 64 bits");
             let page: TagList =
                 serde_json::from_slice(&body).map_err(|_| response.invalid(Problem::Document))?;
             tags.extend(page.tags.unwrap_or_default());
@@ -126,9 +128,11 @@ impl Remote {
         let descriptor = Descriptor::of(&document_type(&response, &bytes)?, &bytes);
         if let Some(wanted) = self.reference.digest() {
             expect_digest(&response, *wanted, descriptor.digest)?;
-        } else if let Some(told) = response.header(&CONTENT_DIGEST)
+        } else if (descriptor.media_type.is_manifest() || descriptor.media_type.is_index())
+            && let Some(told) = response.header(&CONTENT_DIGEST)
             && let Ok(told) = told.parse::<Digest>()
         {
+            // Other documents may have another rule: schema 1 leaves its signatures out.
             expect_digest(&response, told, descriptor.digest)?;
         }
         Ok((descriptor, bytes))
@@ -175,7 +179,7 @@ impl Remote {
         };
         let url = self.url(&format!("manifests/{name}"));
         let kind = HeaderValue::from_str(&media_type.0)
-            .map_err(|_| ClientError::InvalidUrl(media_type.0.clone()))?;
+            .map_err(|_| ClientError::InvalidMediaType(media_type.clone()))?;
         let request = Request::new(Method::PUT, url)
             .header(CONTENT_TYPE, kind)
             .body(bytes.to_vec());

@@ -1,4 +1,4 @@
-//! Lists: repositories, tags, referrers.
+//! Lists: repositories and tags.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, LINK};
 use axum::http::{Method, Response};
-use oci::{MediaType, Reference};
+use oci::Reference;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
@@ -25,7 +25,7 @@ struct Page {
 /// Answers `/v2/`: yes, this is a registry.
 pub(crate) fn version(request: &Request) -> Result<Response<Body>, Failure> {
     only_read(request)?;
-    Ok(document("application/json", &json!({})))
+    Ok(document(&json!({})))
 }
 
 /// Lists the repositories that have a tag. Names with a port cannot be asked for and are left
@@ -68,17 +68,6 @@ pub(crate) async fn tags(
     paged(&request, &list, page.last_of_more)
 }
 
-/// Lists what refers to a manifest: nothing is known to.
-pub(crate) fn referrers(request: &Request) -> Result<Response<Body>, Failure> {
-    only_read(request)?;
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::OCI_INDEX,
-        "manifests": [],
-    });
-    Ok(document(MediaType::OCI_INDEX, &index))
-}
-
 fn only_read(request: &Request) -> Result<(), Failure> {
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
@@ -105,7 +94,7 @@ fn paged(
     list: &Value,
     last_of_more: Option<String>,
 ) -> Result<Response<Body>, Failure> {
-    let mut response = document("application/json", list);
+    let mut response = document(list);
     if let Some(last) = last_of_more {
         let size = query(request, "n").unwrap_or_else(|| MAX_PAGE.to_string());
         let mut next = reqwest::Url::parse("next:").map_err(Failure::internal)?;
@@ -120,9 +109,9 @@ fn paged(
     Ok(response)
 }
 
-fn document(media_type: &'static str, document: &Value) -> Response<Body> {
+fn document(document: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(document.to_string()));
-    let kind = HeaderValue::from_static(media_type);
+    let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }

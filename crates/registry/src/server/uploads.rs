@@ -25,8 +25,8 @@ const OCTETS: &str = "application/octet-stream";
 
 /// A session that nobody used for this long is forgotten.
 const IDLE: Duration = Duration::from_secs(3600);
-/// The most sessions at once.
-const MAX_SESSIONS: usize = 1000;
+/// The most sessions at once; each holds an open file, of which a process often gets 1024.
+const MAX_SESSIONS: usize = 256;
 /// How long a blob waits for the manifest that names it.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 

@@ -2,6 +2,7 @@
 
 use oci::{Descriptor, Digest, ImageId, MediaType};
 use registry::Access;
+use store::Source as _;
 
 use crate::fixture::{Answer, Counter, tar};
 
@@ -200,17 +201,13 @@ fn lists_come_in_pages() {
 }
 
 #[test]
-fn nothing_refers_to_a_manifest() {
+fn referrers_are_not_supported_so_that_clients_use_tags() {
     let counter = Counter::open(Access::PullOnly);
     let digest = Digest::of(b"");
     let answer = counter.ask(&format!("GET /v2/app/referrers/{digest}"), &[], b"");
-    assert_eq!(answer.header("content-type"), Some(MediaType::OCI_INDEX));
     assert_eq!(
-        String::from_utf8_lossy(&answer.body),
-        format!(
-            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#,
-            MediaType::OCI_INDEX
-        )
+        (answer.status, answer.code().as_str()),
+        (404, "UNSUPPORTED")
     );
 }
 
@@ -452,4 +449,29 @@ fn a_stopped_server_accepts_nothing_and_its_port_is_free() {
         .expect("stopped");
     assert!(std::net::TcpStream::connect(&addr).is_err());
     std::net::TcpListener::bind(&addr).expect("free again");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_idle_connections() {
+    let mut counter = Counter::open(Access::PullOnly);
+    counter.shelf.image("app:1", &["hello"]);
+    let remote = counter.remote("app:1");
+    remote.resolve().expect("served");
+    let server = counter.server.take().expect("running");
+    server.stop().expect("stopped");
+    remote.resolve().expect_err("nobody there");
+}
+
+#[test]
+fn sessions_have_a_limit() {
+    let counter = Counter::open(Access::PullAndPush);
+    let line = "POST /v2/app/blobs/uploads/";
+    let refused = (0..300)
+        .map(|_| counter.ask(line, &[], b""))
+        .find(|answer| answer.status != 202)
+        .expect("a limit");
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (429, "TOOMANYREQUESTS")
+    );
 }
