@@ -44,7 +44,7 @@ impl Bases {
                         reference: reference.to_string(),
                         source,
                     };
-                    let located = Located::at_word(*span, "", SolveError::from(error));
+                    let located = Located::at(*span, error);
                     let error = faults.located(located);
                     Err(BuildError {
                         step: Some(name),

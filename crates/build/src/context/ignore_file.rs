@@ -1,18 +1,22 @@
 //! Finding `.dockerignore`.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use dockerfile::ignore::Patterns;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use super::ContextError;
 
 /// The name in a context.
 const NAME: &str = ".dockerignore";
+/// A longer file is an error: every pattern costs time for every file of the context.
+const MAX_SIZE: u64 = 1 << 20;
 
-/// Reads `<Dockerfile>.dockerignore`, or else `.dockerignore` of the context.
+/// Reads `<Dockerfile>.dockerignore`, or else `.dockerignore` of the context. The context may
+/// come from anywhere: links in it do not lead out of it.
 pub(crate) fn read_patterns(
     dockerfile: Option<&Path>,
     context: Option<&Path>,
@@ -22,19 +26,43 @@ pub(crate) fn read_patterns(
         name.push(NAME);
         PathBuf::from(name)
     });
-    let candidates = [beside, context.map(|path| path.join(NAME))];
-    for path in candidates.into_iter().flatten() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        match fs::read(&path) {
-            Ok(text) => {
-                return Patterns::parse(&text).map_err(|source| ContextError::Ignore {
-                    name: name.into_owned(),
-                    source,
-                });
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(ContextError::read(name.as_bytes(), error)),
-        }
+    if let Some(path) = &beside
+        && let Some(patterns) = parse(path, File::open(path))?
+    {
+        return Ok(patterns);
     }
-    Ok(Patterns::default())
+    let inside = context.map(|context| parse(Path::new(NAME), open_inside(context)));
+    Ok(inside.transpose()?.flatten().unwrap_or_default())
+}
+
+fn open_inside(context: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(CWD, context, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let flags = flags | OFlags::NONBLOCK;
+    let file = rustix::fs::openat2(root, NAME, flags, Mode::empty(), resolve)?;
+    Ok(File::from(file))
+}
+
+/// Parses a file; `None` when there is none.
+fn parse(path: &Path, file: io::Result<File>) -> Result<Option<Patterns>, ContextError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fault = |error: io::Error| ContextError::read(name.as_bytes(), error);
+    let file = match file {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fault(error)),
+    };
+    let metadata = file.metadata().map_err(fault)?;
+    if !metadata.is_file() || metadata.len() > MAX_SIZE {
+        let message = format!("expected a regular file of at most {MAX_SIZE} bytes");
+        return Err(fault(io::Error::new(io::ErrorKind::InvalidData, message)));
+    }
+    let mut text = Vec::new();
+    file.take(MAX_SIZE).read_to_end(&mut text).map_err(fault)?;
+    let patterns = Patterns::parse(&text).map_err(|source| ContextError::Ignore {
+        name: name.clone().into_owned(),
+        source,
+    })?;
+    Ok(Some(patterns))
 }

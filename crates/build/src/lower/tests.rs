@@ -1,3 +1,5 @@
+//! Graphs and configurations of whole Dockerfiles, as tables.
+
 use std::collections::BTreeMap;
 
 use oci::{DiffId, Digest, History, ImageConfig, Platform, Reference};

@@ -296,6 +296,15 @@ fn ignored_files_are_not_seen() {
 }
 
 #[test]
+fn an_ignore_file_cannot_lead_out_of_the_context() {
+    for target in ["/etc/passwd", "../outside", "/dev/zero", "dir"] {
+        let bench = bench();
+        bench.link(".dockerignore", target);
+        bench.fail("FROM base\nCOPY . /x");
+    }
+}
+
+#[test]
 fn exclusions_and_heredocs() {
     check(
         "COPY --exclude=sub dir /x",
