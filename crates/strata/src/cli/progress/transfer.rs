@@ -63,7 +63,13 @@ impl Transfer {
     pub(crate) fn text(&mut self, event: &Event) -> String {
         let pull = self.direction == Direction::Pull;
         match event {
-            Event::Manifest { .. } => self.heading.take().map_or_else(String::new, |h| h + "\n"),
+            Event::Manifest { layers, .. } => {
+                let mut text = self.heading.take().map_or_else(String::new, |h| h + "\n");
+                if !pull {
+                    text.extend(layers.iter().rev().map(|layer| self.prepare(layer)));
+                }
+                text
+            }
             Event::LayerQueued { layer, size } => self.queued(layer, *size),
             Event::LayerExists { layer } => self.step(layer, existing(pull)),
             Event::LayerStarted { layer } => match (pull, self.columns) {
@@ -94,20 +100,35 @@ impl Transfer {
         }
     }
 
+    /// docker lists what it will push, the top layer first, before it looks at any.
+    fn prepare(&mut self, layer: &LayerId) -> String {
+        self.add(layer);
+        format!("{}: Preparing\n", self.id(layer))
+    }
+
     fn queued(&mut self, layer: &LayerId, size: u64) -> String {
+        let is_new = !self.lines.contains_key(&layer.index);
+        if is_new {
+            self.add(layer);
+        }
+        if let Some(line) = self.lines.get_mut(&layer.index) {
+            line.size = size;
+        }
+        match self.columns {
+            Some(_) if is_new => format!("{}: Waiting\n", self.id(layer)),
+            Some(_) | None => String::new(),
+        }
+    }
+
+    fn add(&mut self, layer: &LayerId) {
         let now = Instant::now();
         let line = Line {
             row: self.lines.len(),
-            size,
+            size: 0,
             started: now,
             drawn: now,
         };
         self.lines.insert(layer.index, line);
-        match (self.columns, self.direction) {
-            (Some(_), Direction::Pull) => format!("{}: Waiting\n", self.id(layer)),
-            (_, Direction::Push) => format!("{}: Preparing\n", self.id(layer)),
-            (None, Direction::Pull) => String::new(),
-        }
     }
 
     fn step(&mut self, layer: &LayerId, step: &str) -> String {
@@ -264,6 +285,11 @@ mod tests {
         check(
             Direction::Push,
             &[
+                Event::Manifest {
+                    named: Digest::from_bytes([1; 32]),
+                    manifest: Digest::from_bytes([1; 32]),
+                    layers: vec![layer(0)],
+                },
                 Event::LayerQueued {
                     layer: layer(0),
                     size: 10,
@@ -273,7 +299,8 @@ mod tests {
                 done(0, BlobOutcome::Existed),
                 done(0, BlobOutcome::Mounted { from }),
             ],
-            "abababababab: Preparing\n\
+            "1: Pulling from team/demo\n\
+             abababababab: Preparing\n\
              abababababab: Pushed\n\
              abababababab: Layer already exists\n\
              abababababab: Mounted from team/demo\n",
