@@ -168,9 +168,11 @@ impl Arguments {
             Some((name, value)) => (name, Some(value)),
             None => (text, None),
         };
+        if name == "help" {
+            return Err(FlagError::Help);
+        }
         let Some(flag) = flags.known.iter().find(|flag| flag.long == name) else {
             return Err(match name {
-                "help" => FlagError::Help,
                 _ if flags.refused.contains(&name) => FlagError::Unsupported(name.to_owned()),
                 _ => FlagError::Unknown(name.to_owned()),
             });

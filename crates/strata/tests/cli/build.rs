@@ -1,0 +1,143 @@
+//! `build`.
+
+use std::fs;
+
+use crate::strata;
+
+#[test]
+fn a_build_without_run_needs_no_privileges_and_is_cached_the_second_time() {
+    let strata = strata();
+    strata.import_small("base:1");
+    strata.write(
+        "context/Dockerfile",
+        "FROM base:1\nWORKDIR /app\nCOPY f .\nENV A=b\nCMD [\"/app/f\"]\n",
+    );
+    strata.write("context/f", "data\n");
+    let words = ["build", "--iidfile", "iid", "-t", "demo:1", "context"];
+    let first = strata.run(&words).stderr();
+    assert!(
+        first.starts_with(
+            "#0 building with \"default\" instance using docker driver\n\n#1 [internal] load build definition from Dockerfile\n"
+        ),
+        "{first}"
+    );
+    assert!(first.contains("[3/3] COPY f .\n"), "{first}");
+    assert!(
+        first.contains(" naming to docker.io/library/demo:1 done\n"),
+        "{first}"
+    );
+    let id = fs::read_to_string(strata.work("iid")).expect("it was written");
+    let quiet = strata.run(&["build", "-q", "context"]);
+    assert_eq!(quiet.to_string(), format!("[stdout]\n{id}\n[exit 0]\n"));
+    let second = strata.run(&words).stderr();
+    assert_eq!(second.matches(" CACHED\n").count(), 2, "{second}");
+    let config = strata.run(&[
+        "inspect",
+        "-f",
+        "{{.Config.WorkingDir}} {{.Config.Env}}",
+        "demo:1",
+    ]);
+    assert!(config.stdout().starts_with("/app ["));
+    let history = strata.run(&["history", "--format", "{{.CreatedBy}}", "demo:1"]);
+    assert_eq!(
+        history.stdout(),
+        "CMD [\"/app/f\"]\nENV A=b\nCOPY f . # buildkit\nWORKDIR /app\n\n"
+    );
+}
+
+#[test]
+fn errors_show_the_lines_of_the_dockerfile() {
+    let strata = strata();
+    strata.import_small("base:1");
+    strata.write("context/Dockerfile", "FROM base:1\nRUNN x\n");
+    let outcome = strata.run(&["build", "context"]);
+    assert!(
+        outcome.stderr.ends_with(
+            "Dockerfile:2\n--------------------\n   1 |     FROM base:1\n   2 | >>> RUNN x\n   3 |     \n--------------------\nERROR: failed to build: failed to solve: dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)\n"
+        ),
+        "{outcome}"
+    );
+    assert_eq!(outcome.code, 1);
+    strata.write("context/Dockerfile", "FROM base:1\nCOPY nope .\n");
+    let outcome = strata.run(&["build", "context"]);
+    assert!(
+        outcome.stderr.contains("\"/nope\": not found\n"),
+        "{outcome}"
+    );
+    for (words, expected) in [
+        (
+            &["build", "nodir"][..],
+            "ERROR: failed to build: unable to prepare context: path \"nodir\" not found\n",
+        ),
+        (
+            &["build", "-f", "nofile", "context"],
+            "ERROR: failed to build: failed to solve: failed to read dockerfile: open nofile: no such file or directory\n",
+        ),
+        (
+            &["build", "--progress", "x", "context"],
+            "ERROR: failed to build: invalid progress mode x: expected auto, quiet, plain or tty\n",
+        ),
+    ] {
+        let outcome = strata.run(words);
+        assert!(outcome.stderr.ends_with(expected), "{outcome}");
+        assert_eq!(outcome.code, 1);
+    }
+}
+
+#[test]
+fn a_dockerfile_comes_from_standard_input_too() {
+    let strata = strata();
+    strata.import_small("base:1");
+    let outcome = strata.run_with(&["build", "-q", "-"], b"FROM base:1\nLABEL a=b\n");
+    let id = outcome.stdout();
+    let labels = strata.run(&["inspect", "-f", "{{json .Config.Labels}}", id.trim()]);
+    assert_eq!(labels.stdout(), "{\"a\":\"b\"}\n");
+}
+
+#[test]
+fn privileged_a_failing_step_shows_its_output_again() {
+    let strata = strata();
+    strata.import_busybox("busybox");
+    strata.write(
+        "context/Dockerfile",
+        "FROM busybox\nRUN echo installing; exit 7\n",
+    );
+    let outcome = strata.run(&["build", "context"]);
+    assert_eq!(outcome.code, 1);
+    assert!(
+        outcome.stderr.contains(
+            "ERROR: process \"/bin/sh -c echo installing; exit 7\" did not complete successfully: exit code: 7\n------\n > [2/2] RUN echo installing; exit 7:\n"
+        ),
+        "{outcome}"
+    );
+    assert!(
+        outcome.stderr.ends_with(
+            "   2 | >>> RUN echo installing; exit 7\n   3 |     \n--------------------\nERROR: failed to build: failed to solve: process \"/bin/sh -c echo installing; exit 7\" did not complete successfully: exit code: 7\n"
+        ),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn privileged_a_step_runs_with_build_arguments_and_its_result_runs() {
+    let strata = strata();
+    strata.import_busybox("busybox");
+    strata.write(
+        "context/Dockerfile",
+        "FROM busybox AS one\nARG WHO=nobody\nRUN echo hello $WHO > /greeting\nFROM busybox\nCOPY --from=one /greeting /\nCMD [\"cat\", \"/greeting\"]\n",
+    );
+    let words = [
+        "build",
+        "-q",
+        "--build-arg",
+        "WHO=world",
+        "-t",
+        "greet",
+        "context",
+    ];
+    strata.run(&words).succeeded();
+    assert_eq!(
+        strata.run(&["run", "--rm", "greet"]).stdout(),
+        "hello world\n"
+    );
+}

@@ -1,0 +1,21 @@
+//! The program as people use it: what it prints and how it ends.
+//!
+//! Names, output and exit codes are docker's; the expectations are its captures where it was
+//! observed. What the operations do is tested in the crates below.
+
+mod archives;
+mod build;
+mod containers;
+mod images;
+mod many;
+mod registry;
+mod run;
+mod usage;
+mod users;
+
+use testkit::cli::CommandLine;
+
+/// Returns a command line with an empty store.
+fn strata() -> CommandLine {
+    CommandLine::new(env!("CARGO_BIN_EXE_strata"))
+}
