@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use layer::{EntryKind, Form, LayerDir, RootfsOptions, View, ViewError, rootfs};
+use tempfile::TempDir;
 use testkit::tarball::{Member, Tarball};
 
 use crate::compare::{Layer, Tree, assert_same, of_directory, of_view};
@@ -24,6 +25,20 @@ fn dirs(layers: &[Layer]) -> Vec<LayerDir> {
 
 fn view(layers: &[Layer]) -> View {
     View::open(&dirs(layers)).unwrap()
+}
+
+/// A directory of shared mounts, which are gone with it.
+struct Mounts(TempDir);
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        for entry in self.0.path().read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if sys::is_mount_point(&path).unwrap() {
+                sys::unmount(&path, sys::Unmount::Lazy).unwrap();
+            }
+        }
+    }
 }
 
 fn mounted(layers: &[LayerDir], form: Form, mounts: &Path) -> Tree {
@@ -56,15 +71,9 @@ fn check(layers: &[&[Member]], what: &str) -> Tree {
     let layers = stack(layers);
     let viewed = without_directory_links(of_view(&view(&layers)));
     for form in [Form::Erofs, Form::Tree] {
-        let mounts = tempfile::tempdir().unwrap();
-        let seen = without_directory_links(mounted(&dirs(&layers), form, mounts.path()));
+        let mounts = Mounts(tempfile::tempdir().unwrap());
+        let seen = without_directory_links(mounted(&dirs(&layers), form, mounts.0.path()));
         assert_same(&viewed, &seen, &format!("{what}: {form:?}"));
-        for entry in mounts.path().read_dir().unwrap() {
-            let path = entry.unwrap().path();
-            if sys::is_mount_point(&path).unwrap() {
-                sys::unmount(&path, sys::Unmount::Lazy).unwrap();
-            }
-        }
     }
     viewed
 }
