@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use oci::{
-    Descriptor, DiffId, Digest, ImageConfig, ImageId, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, Manifest,
-    ManifestOrIndex, MediaType, Platform, Reference,
+    Descriptor, DiffId, Digest, ImageConfig, ImageId, MAX_CONFIG_SIZE, MediaType, Platform,
+    Reference,
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use crate::manifest::{self, Provenance};
 use crate::{Store, StoreError, Timestamp, db, layer};
 
 /// An image to record.
@@ -79,7 +80,7 @@ impl Store {
         let config = ImageConfig::parse(image.config)?;
         let id = Digest::of(image.config);
         if let Some((media_type, bytes)) = image.manifest {
-            check_manifest(media_type, bytes, &id)?;
+            manifest::check(media_type, bytes, &id)?;
         }
         let config_type = match image.manifest {
             Some((media_type, _)) if media_type.0 == MediaType::DOCKER_MANIFEST => {
@@ -96,7 +97,7 @@ impl Store {
         self.write(|tx| {
             self.insert_image(tx, &id, &config, image.parent.as_ref())?;
             if let Some(manifest) = &manifest {
-                set_manifest(tx, &id, manifest, Provenance::Received)?;
+                manifest::set_manifest(tx, &id, manifest, Provenance::Received)?;
             }
             release_leases(tx, &id)?;
             Ok::<_, StoreError>(())
@@ -125,30 +126,6 @@ impl Store {
         self.read(|connection| find(connection, id))
     }
 
-    /// Returns the image that came with a manifest, if its layers are all in the store.
-    pub fn image_of_manifest(&self, digest: &Digest) -> Result<Option<ImageRecord>, StoreError> {
-        let found = self.read(|connection| {
-            let mut query =
-                connection.prepare_cached("SELECT id FROM images WHERE manifest = ?1")?;
-            let id = query
-                .query_row([digest.as_bytes()], |row| db::digest(row, 0))
-                .optional()?;
-            match id {
-                Some(id) => find(connection, &ImageId(id)),
-                None => Ok(None),
-            }
-        })?;
-        let Some(image) = found else {
-            return Ok(None);
-        };
-        for layer in &image.layers {
-            if !self.has_layer(layer)? {
-                return Ok(None);
-            }
-        }
-        Ok(Some(image))
-    }
-
     /// Returns the parsed configuration of an image.
     pub fn image_config(&self, id: &ImageId) -> Result<ImageConfig, StoreError> {
         Ok(ImageConfig::parse(&self.image_config_bytes(id)?)?)
@@ -160,80 +137,6 @@ impl Store {
             Err(StoreError::BlobNotFound(_)) => Err(StoreError::ImageNotFound(*id)),
             result => result,
         }
-    }
-
-    /// Returns a manifest whose blobs are all in the store: the one received when that is so,
-    /// else a generated one with uncompressed layers.
-    pub fn manifest_of(&self, id: &ImageId) -> Result<(MediaType, Vec<u8>), StoreError> {
-        let image = self.image(id)?.ok_or(StoreError::ImageNotFound(*id))?;
-        if let Some(recorded) = self.complete_manifest(&image)? {
-            return Ok(recorded);
-        }
-        let mut layers = Vec::with_capacity(image.layers.len());
-        for diff_id in &image.layers {
-            let layer = self
-                .layer(diff_id)?
-                .ok_or(StoreError::LayerNotFound(*diff_id))?;
-            layers.push(Descriptor::new(
-                MediaType::OCI_LAYER,
-                *diff_id.digest(),
-                layer.tar_size,
-            ));
-        }
-        let bytes = self.generate_manifest(id, layers)?;
-        Ok((MediaType::OCI_MANIFEST.into(), bytes))
-    }
-
-    /// Returns the recorded manifest of an image if the store has all its blobs.
-    pub(crate) fn complete_manifest(
-        &self,
-        image: &ImageRecord,
-    ) -> Result<Option<(MediaType, Vec<u8>)>, StoreError> {
-        let Some(descriptor) = &image.manifest else {
-            return Ok(None);
-        };
-        let bytes = match self.read_blob(&descriptor.digest, MAX_MANIFEST_SIZE) {
-            Err(StoreError::BlobNotFound(_)) => return Ok(None),
-            result => result?,
-        };
-        let parsed = ManifestOrIndex::parse(Some(&descriptor.media_type), &bytes)?;
-        let ManifestOrIndex::Manifest(manifest) = parsed else {
-            return Ok(None);
-        };
-        for layer in &manifest.layers {
-            if !self.has_blob(&layer.digest)? {
-                return Ok(None);
-            }
-        }
-        Ok(Some((descriptor.media_type.clone(), bytes)))
-    }
-
-    /// Makes an OCI manifest of an image's configuration and the given layers.
-    pub(crate) fn generate_manifest(
-        &self,
-        id: &ImageId,
-        layers: Vec<Descriptor>,
-    ) -> Result<Vec<u8>, StoreError> {
-        let config = self.image_config_bytes(id)?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::OCI_MANIFEST.into()),
-            config: Descriptor::of(MediaType::OCI_CONFIG, &config),
-            layers,
-            annotations: None,
-        };
-        Ok(serde_json::to_vec(&manifest).expect("invariant: a manifest has string keys"))
-    }
-
-    /// Records a manifest that was made for an image here, so that its digest stays.
-    pub(crate) fn record_generated_manifest(
-        &self,
-        id: &ImageId,
-        bytes: &[u8],
-    ) -> Result<Descriptor, StoreError> {
-        let descriptor = self.put_blob(&MediaType::OCI_MANIFEST.into(), bytes)?;
-        self.write(|tx| set_manifest(tx, id, &descriptor, Provenance::Generated))?;
-        Ok(descriptor)
     }
 
     fn insert_image(
@@ -272,33 +175,6 @@ impl Store {
     }
 }
 
-/// Where a manifest comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Provenance {
-    Received,
-    Generated,
-}
-
-fn set_manifest(
-    tx: &Connection,
-    id: &ImageId,
-    manifest: &Descriptor,
-    provenance: Provenance,
-) -> Result<(), StoreError> {
-    tx.execute(
-        "UPDATE images SET manifest = ?2, manifest_type = ?3, manifest_size = ?4,
-            manifest_received = max(manifest_received, ?5) WHERE id = ?1",
-        params![
-            id.digest().as_bytes(),
-            manifest.digest.as_bytes(),
-            manifest.media_type.0,
-            db::from_u64(manifest.size),
-            provenance == Provenance::Received
-        ],
-    )?;
-    Ok(())
-}
-
 /// The image holds its parts from now on.
 fn release_leases(tx: &Connection, id: &ImageId) -> Result<(), StoreError> {
     let Some(image) = find(tx, id)? else {
@@ -324,19 +200,6 @@ fn release_leases(tx: &Connection, id: &ImageId) -> Result<(), StoreError> {
         )?;
     }
     Ok(())
-}
-
-fn check_manifest(media_type: &MediaType, bytes: &[u8], id: &Digest) -> Result<(), StoreError> {
-    match ManifestOrIndex::parse(Some(media_type), bytes)? {
-        ManifestOrIndex::Manifest(manifest) if manifest.config.digest == *id => Ok(()),
-        ManifestOrIndex::Manifest(manifest) => Err(StoreError::ManifestConfigMismatch {
-            expected: *id,
-            found: manifest.config.digest,
-        }),
-        ManifestOrIndex::Index(_) => Err(StoreError::Manifest(
-            oci::ManifestError::UnsupportedMediaType(media_type.clone()),
-        )),
-    }
 }
 
 /// The names of images, by image.

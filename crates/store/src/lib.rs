@@ -5,6 +5,7 @@
 
 mod archive;
 mod blob;
+mod blob_writer;
 mod build;
 mod container;
 mod db;
@@ -14,6 +15,7 @@ mod format;
 mod image;
 mod layer;
 mod lock;
+mod manifest;
 mod prune;
 mod remove;
 mod resolve;
@@ -29,7 +31,7 @@ mod timestamp;
 pub use archive::{
     Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, SavedImage, save,
 };
-pub use blob::{BlobWriter, NewBlob};
+pub use blob_writer::{BlobWriter, NewBlob};
 pub use build::BuildRecord;
 pub use container::{ContainerError, ContainerRecord, ContainerState};
 pub use error::StoreError;

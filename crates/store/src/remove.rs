@@ -379,7 +379,9 @@ fn kept_layers(
             Some(parent) => Digest::of(format!("{parent} {layer}").as_bytes()),
         }));
     }
-    let of_steps = chains.iter().rposition(|chain| steps.contains(chain.digest()));
+    let of_steps = chains
+        .iter()
+        .rposition(|chain| steps.contains(chain.digest()));
     Ok(kept.max(of_steps.map_or(0, |index| index + 1)))
 }
 

@@ -111,7 +111,10 @@ impl Store {
             let recovery = self.lost(tx)?;
             for digest in &recovery.blobs {
                 tx.execute("DELETE FROM blobs WHERE digest = ?1", [digest.as_bytes()])?;
-                tx.execute("DELETE FROM served WHERE document = ?1", [digest.as_bytes()])?;
+                tx.execute(
+                    "DELETE FROM served WHERE document = ?1",
+                    [digest.as_bytes()],
+                )?;
                 tx.execute(
                     "UPDATE images SET manifest = NULL, manifest_type = NULL,
                         manifest_size = NULL, manifest_received = 0 WHERE manifest = ?1",
