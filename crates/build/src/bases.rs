@@ -14,7 +14,7 @@ use crate::located::Located;
 use crate::lower::LowerError;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::{BuildContext, BuildError, SolveError};
+use crate::{BuildContext, BuildError};
 
 /// Base images that were asked for.
 #[derive(Debug, Default)]
