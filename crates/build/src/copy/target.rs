@@ -1,6 +1,6 @@
 //! What is planned on top of the parent's files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use layer::{Entry, EntryKind, Timestamp, View};
 
@@ -33,6 +33,8 @@ pub(crate) struct Target<'a> {
     pub(super) planned: BTreeMap<Vec<u8>, Planned>,
     /// Where nothing of the parent shows through.
     pub(super) hidden: BTreeSet<Vec<u8>>,
+    /// Directories that the parent lacks: nothing in them needs a look-up.
+    fresh: HashSet<Vec<u8>>,
     options: TargetOptions,
     /// Counts the sources: hard links are kept within one.
     sources: usize,
@@ -65,6 +67,7 @@ impl<'a> Target<'a> {
             below,
             planned: BTreeMap::new(),
             hidden: BTreeSet::new(),
+            fresh: HashSet::new(),
             options,
             sources: 0,
             links: 0,
@@ -76,7 +79,7 @@ impl<'a> Target<'a> {
         if let Some(planned) = self.planned.get(path) {
             return Ok(Some(planned.entry.clone()));
         }
-        if self.is_hidden(path) {
+        if self.fresh.contains(parent(path)) || self.is_hidden(path) {
             return Ok(None);
         }
         let found = match path {
@@ -150,6 +153,7 @@ impl<'a> Target<'a> {
                 Some(_) => return Err(CopyError::ParentNotDirectory(shown(&current))),
                 None => {}
             }
+            self.fresh.insert(current.clone());
             let entry = Entry {
                 path: current.clone(),
                 kind: EntryKind::Directory,
@@ -231,7 +235,10 @@ impl<'a> Target<'a> {
             }
             Some(_) if existing == Existing::Keep => return Ok(()),
             Some(entry) => entry.xattrs,
-            None => BTreeMap::new(),
+            None => {
+                self.fresh.insert(path.clone());
+                BTreeMap::new()
+            }
         };
         xattrs.extend(file.xattrs.clone());
         let entry = Entry {
@@ -290,6 +297,8 @@ impl<'a> Target<'a> {
         let inside = join(path, b"");
         self.planned
             .retain(|other, _| other != path && !other.starts_with(&inside));
+        self.fresh
+            .retain(|other| other != path && !other.starts_with(&inside));
         if self.get(path)?.is_some() {
             self.hidden.insert(path.to_vec());
         }

@@ -375,6 +375,56 @@ fn archives_replace_what_is_there() {
     assert_eq!(bench.files(&built, "real"), ["f 600 0:0 real \"x\""]);
 }
 
+/// A tar with one entry, as it is given.
+fn one_entry(name: &[u8], kind: tar::EntryType, size: u64, target: &str) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(0o4777);
+    header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+    header.set_cksum();
+    [header.as_bytes().as_slice(), &[b'x'; 512], &[0; 1024]].concat()
+}
+
+#[test]
+fn hostile_archives_end_in_an_error_or_stay_inside() {
+    use tar::EntryType;
+    for (name, kind, size, target, inside) in [
+        (&b"../../up"[..], EntryType::Regular, 1, "", Some("to/up")),
+        (
+            b"/etc/absolute",
+            EntryType::Regular,
+            1,
+            "",
+            Some("to/etc/absolute"),
+        ),
+        (b"a/../../../b", EntryType::Regular, 1, "", Some("to/b")),
+        (b"huge", EntryType::Regular, 1 << 40, "", None),
+        (b".wh.passwd", EntryType::Regular, 1, "", None),
+        (b".wh..wh..opq", EntryType::Regular, 1, "", None),
+        (b"link", EntryType::Link, 0, "../../etc/passwd", None),
+        (b"link", EntryType::Link, 0, "link", None),
+    ] {
+        let bench = bench();
+        bench.write("x.tar", one_entry(name, kind, size, target));
+        let text = "FROM base\nADD x.tar /to/";
+        let (result, _) = bench.run(&bench.options(text));
+        let shown = String::from_utf8_lossy(name);
+        match inside {
+            None => assert!(result.is_err(), "{shown}"),
+            Some(path) => {
+                let built = result.expect("builds");
+                assert_eq!(
+                    bench.files(&built, path),
+                    [format!("f 4777 0:0 {path} \"x\"")]
+                );
+                assert_eq!(bench.files(&built, "etc").len(), 2, "{shown}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_no_archive_is_copied() {
     let bench = bench();
