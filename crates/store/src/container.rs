@@ -128,7 +128,7 @@ impl Store {
         })
     }
 
-    /// Changes the state of a container.
+    /// Changes the state of a container, given by its whole id.
     pub fn set_container_state(
         &self,
         id: &str,
@@ -174,8 +174,8 @@ impl Store {
         self.read(all)
     }
 
-    /// Removes the record of a container and moves its directory to the trash. Nothing may be
-    /// mounted in it.
+    /// Removes the record of a container, given by its whole id, and moves its directory to the
+    /// trash. Nothing may be mounted in it.
     pub fn remove_container(&self, id: &str) -> Result<(), ContainerError> {
         let removed = self.write(|tx| {
             let removed = tx.execute("DELETE FROM containers WHERE id = ?1", [id]);

@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::error::at;
 use crate::{Store, StoreError};
 
-/// Holds the root's lock until it is dropped.
+/// Holds the root's lock until it is dropped. A child that is forked meanwhile and does not exec
+/// holds it too, so fork long-lived children without it.
 #[derive(Debug)]
 #[must_use = "the lock is released when this is dropped"]
 pub struct Lock {
@@ -45,7 +46,8 @@ impl Store {
         Ok(Lock { _file: file })
     }
 
-    /// Waits until no other command holds the lock.
+    /// Waits until no other command holds the lock. The holder must not start scratch or blobs,
+    /// which take the lock shared.
     pub fn lock_exclusive(&self) -> Result<Lock, StoreError> {
         let path = self.root().join("lock");
         let file = open_file(&path)?;

@@ -12,6 +12,7 @@ use oci::{
 };
 
 use super::opener::{Cancel, Opener};
+use super::stream::Stream;
 use super::{BlobOutcome, CopyError, Event, ExchangeError, Fault, LayerId, Source, Target};
 use crate::StoreError;
 
@@ -171,11 +172,16 @@ fn fetch_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>,
             limit: MAX_CONFIG_SIZE,
         });
     }
-    let reader = source.open_blob(descriptor, 0).map_err(CopyError::Source)?;
+    let cancel = Cancel::default();
+    let opener = Opener::new(source, descriptor, &cancel, |_| {});
+    let open = |offset| opener.open(offset);
+    let mut stream = Stream::new(descriptor, 0, &open, &|_| {});
     let mut bytes = Vec::new();
-    // One byte more than there may be shows a source that sends too much.
-    let read = reader.take(descriptor.size + 1).read_to_end(&mut bytes);
-    read.map_err(|error| CopyError::Source(ExchangeError::transient(error)))?;
+    if let Err(error) = stream.read_to_end(&mut bytes) {
+        let failure = stream.into_failure();
+        let failure = failure.unwrap_or_else(|| ExchangeError::transient(error));
+        return Err(CopyError::Source(failure));
+    }
     verify("image configuration", &descriptor.digest, &bytes)?;
     Ok(bytes)
 }
@@ -256,10 +262,10 @@ impl Work<'_> {
                     return;
                 }
                 if let Err(error) = task(item) {
-                    self.cancel.set();
                     let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-                    // Those that follow are of the cancelling.
                     failure.get_or_insert(error);
+                    // Only now: failures that follow may come from the cancelling.
+                    self.cancel.set();
                 }
             }
         };

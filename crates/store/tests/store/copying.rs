@@ -208,6 +208,17 @@ fn a_layer_that_unpacks_to_something_else_is_refused() {
 }
 
 #[test]
+fn a_broken_configuration_is_fetched_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    let config = source.manifest_of(&source.root().digest).config.digest;
+    source.trouble(config, &[Trouble::FailsAfter(4)]);
+    pull(&store, &source).expect("copied");
+    assert_eq!(source.offsets(&config), [0, 4]);
+}
+
+#[test]
 fn a_source_that_refuses_is_named_as_the_failing_side() {
     let fixture = Fixture::new();
     let store = fixture.open();
