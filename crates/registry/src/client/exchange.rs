@@ -79,14 +79,11 @@ impl Remote {
     pub fn offer_mounts(mut self, store: &Store, blobs: &[Descriptor]) -> Result<Self, StoreError> {
         for blob in blobs {
             let origins = store.origins(&blob.digest)?;
-            let from = origins
-                .iter()
-                .filter_map(|repository| {
-                    let (registry, path) = repository.split_once('/')?;
-                    let elsewhere = path != self.reference.path();
-                    (registry == self.reference.registry() && elsewhere).then_some(path)
-                })
-                .next();
+            let from = origins.iter().find_map(|repository| {
+                let (registry, path) = repository.split_once('/')?;
+                let elsewhere = path != self.reference.path();
+                (registry == self.reference.registry() && elsewhere).then_some(path)
+            });
             if let Some(from) = from {
                 self.mounts.insert(blob.digest, from.to_owned());
             }

@@ -258,3 +258,22 @@ fn a_manifest_stored_under_another_digest_is_an_error() {
         .expect_err("stored wrongly");
     assert!(told(&error).contains(&format!("stored as {other}")));
 }
+
+#[test]
+fn a_refusal_in_the_middle_of_an_upload_is_heard() {
+    let script = Script::hasty(|_, asked| match asked.method.as_str() {
+        "POST" => begun(),
+        _ => Reply::error(403, "DENIED", "quota exceeded"),
+    });
+    let error = upload(&script.remote(), 30_000_000).expect_err("refused");
+    assert_eq!(told(&error), "denied: quota exceeded");
+    assert_eq!(script.asked().len(), 2);
+
+    let script = Script::hasty(|_, asked| match asked.method.as_str() {
+        "POST" => begun(),
+        "PATCH" => Reply::new(202).header("Location", SESSION),
+        _ if asked.header("content-length") == Some("30000000") => Reply::new(413),
+        _ => Reply::new(201),
+    });
+    upload(&script.remote(), 30_000_000).expect("stored in chunks");
+}

@@ -32,6 +32,15 @@ pub(crate) struct Reply {
     silent: bool,
 }
 
+/// When a script answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manners {
+    /// After the whole request.
+    Patient,
+    /// After the head of the request; the body is thrown away.
+    Hasty,
+}
+
 /// A running script. Dropping it ends it.
 pub(crate) struct Script {
     addr: SocketAddr,
@@ -54,6 +63,14 @@ impl Asked {
 
     pub(crate) fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
+    }
+
+    fn read_body(&mut self, reader: &mut BufReader<TcpStream>) -> std::io::Result<()> {
+        let length = self
+            .header("content-length")
+            .and_then(|text| text.parse().ok());
+        self.body.resize(length.unwrap_or(0), 0);
+        reader.read_exact(&mut self.body)
     }
 }
 
@@ -137,6 +154,21 @@ impl Script {
     where
         F: Fn(usize, &Asked) -> Reply + Send + Sync + 'static,
     {
+        Self::with(Manners::Patient, respond)
+    }
+
+    /// Starts to answer before it has read the bodies of requests.
+    pub(crate) fn hasty<F>(respond: F) -> Self
+    where
+        F: Fn(usize, &Asked) -> Reply + Send + Sync + 'static,
+    {
+        Self::with(Manners::Hasty, respond)
+    }
+
+    fn with<F>(manners: Manners, respond: F) -> Self
+    where
+        F: Fn(usize, &Asked) -> Reply + Send + Sync + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -153,7 +185,7 @@ impl Script {
                     let (asked, respond) = (asked.clone(), respond.clone());
                     std::thread::spawn(move || {
                         // A client that goes away in the middle is part of the tests.
-                        drop(converse(connection, &asked, respond.as_ref()));
+                        drop(converse(connection, manners, &asked, respond.as_ref()));
                     });
                 }
             }
@@ -211,12 +243,20 @@ impl Drop for Script {
     }
 }
 
-fn converse<F>(connection: TcpStream, asked: &Mutex<Vec<Asked>>, respond: &F) -> std::io::Result<()>
+fn converse<F>(
+    connection: TcpStream,
+    manners: Manners,
+    asked: &Mutex<Vec<Asked>>,
+    respond: &F,
+) -> std::io::Result<()>
 where
     F: Fn(usize, &Asked) -> Reply,
 {
     let mut reader = BufReader::new(connection.try_clone()?);
-    let request = read_request(&mut reader)?;
+    let mut request = read_head(&mut reader)?;
+    if manners == Manners::Patient {
+        request.read_body(&mut reader)?;
+    }
     let number = {
         let mut asked = asked.lock().expect("not poisoned");
         asked.push(request.clone());
@@ -230,10 +270,12 @@ where
     }
     reply.send(&mut connection, request.method == "HEAD")?;
     connection.shutdown(Shutdown::Write)?;
+    // What is left unread at the end would make the system break the connection at once.
+    std::io::copy(&mut reader, &mut std::io::sink())?;
     Ok(())
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Asked> {
+fn read_head(reader: &mut BufReader<TcpStream>) -> std::io::Result<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace().map(str::to_owned);
@@ -247,18 +289,12 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Asked> {
             None => break,
         }
     }
-    let mut asked = Asked {
+    Ok(Asked {
         method: method.unwrap_or_default(),
         target: target.unwrap_or_default(),
         headers,
         body: Vec::new(),
-    };
-    let length = asked
-        .header("content-length")
-        .and_then(|text| text.parse().ok());
-    asked.body.resize(length.unwrap_or(0), 0);
-    reader.read_exact(&mut asked.body)?;
-    Ok(asked)
+    })
 }
 
 /// Options with short pauses, so that no test waits.
