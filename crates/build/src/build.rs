@@ -67,7 +67,7 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     });
     let directory =
         Context::open(options.context.as_deref(), patterns).map_err(SolveError::from)?;
-    let digests = Digests::new(&directory, stat_cache(context, options));
+    let digests = Digests::new(&directory, stat_cache(context, options), context.cancel);
     let mut environment = Environment::new(context, options, (&directory, &digests), &progress);
     environment.base_created = bases.created();
     let outcome = solve_graph(&environment, &graph, &faults);

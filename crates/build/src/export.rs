@@ -58,7 +58,9 @@ fn assemble(graph: &Graph, outcome: &Outcome, options: &BuildOptions) -> ImageCo
         PlannedHistory::Base(_) | PlannedHistory::Metadata { .. } => None,
     });
     let last_known = result.history.iter().rev().find_map(own_time);
-    let mut current = first_new.or(last_known).or(options.epoch.map(rfc3339));
+    let mut current = first_new
+        .or(last_known)
+        .or(options.given_epoch().map(rfc3339));
     let mut history = Vec::with_capacity(result.history.len());
     for entry in &result.history {
         if let (PlannedHistory::Layer { .. }, Some(time)) = (entry, own_time(entry)) {

@@ -40,6 +40,14 @@ pub struct BuildOptions {
     pub jobs: usize,
 }
 
+impl BuildOptions {
+    /// Returns the epoch that was given, also as `--build-arg SOURCE_DATE_EPOCH=…`.
+    pub(crate) fn given_epoch(&self) -> Option<i64> {
+        let argument = || self.build_args.get("SOURCE_DATE_EPOCH")?.parse().ok();
+        self.epoch.or_else(argument)
+    }
+}
+
 /// Whether results of earlier steps are used. They are recorded in both cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheUse {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
@@ -27,6 +27,7 @@ const BUFFER_SIZE: usize = 128 << 10;
 pub(crate) struct Digests<'a> {
     context: &'a Context,
     path: PathBuf,
+    cancel: &'a AtomicBool,
     old: OnceLock<Vec<Remembered>>,
     found: Mutex<Found>,
     hashed: AtomicU64,
@@ -39,11 +40,12 @@ struct Found {
 }
 
 impl<'a> Digests<'a> {
-    /// Uses the stat cache at `path`.
-    pub(crate) fn new(context: &'a Context, path: PathBuf) -> Self {
+    /// Uses the stat cache at `path`; reading files ends when `cancel` becomes true.
+    pub(crate) fn new(context: &'a Context, path: PathBuf, cancel: &'a AtomicBool) -> Self {
         Self {
             context,
             path,
+            cancel,
             old: OnceLock::new(),
             found: Mutex::default(),
             hashed: AtomicU64::new(0),
@@ -109,6 +111,9 @@ impl<'a> Digests<'a> {
         let work = || -> Result<(), ContextError> {
             let mut buffer = vec![0; BUFFER_SIZE];
             while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if self.cancel.load(Ordering::Relaxed) {
+                    return Err(ContextError::Canceled);
+                }
                 let digest = self.hash_file(file, &mut buffer)?;
                 let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                 results.insert(file.path.clone(), digest);

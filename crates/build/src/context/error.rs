@@ -32,6 +32,9 @@ pub enum ContextError {
     /// Symbolic links lead in a circle.
     #[error("too many symbolic links in `{0}` of the build context")]
     TooManyLinks(String),
+    /// The user ended the build.
+    #[error("context canceled")]
+    Canceled,
     /// A pattern of `.dockerignore` is malformed.
     #[error("failed to parse {name}: {source}")]
     Ignore {

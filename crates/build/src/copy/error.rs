@@ -80,6 +80,9 @@ pub enum CopyError {
         /// What `--checksum` says.
         expected: Digest,
     },
+    /// The user, or another step that failed, ended the build.
+    #[error("context canceled")]
+    Canceled,
     /// A temporary file cannot be written.
     #[error("failed to write a temporary file: {0}")]
     Scratch(#[source] io::Error),

@@ -10,17 +10,21 @@ use super::{CopyError, Source};
 use crate::context::{components, join};
 
 impl Target<'_> {
-    /// Writes what is planned, sorted by path. Directories of the parent that something is put
+    /// Writes what is planned, sorted by path, until `is_canceled`. Directories of the parent that something is put
     /// into are written as they are there: engines that unpack layers one by one would make
     /// them anew otherwise.
     pub(crate) fn write(
         &self,
         source: &Source<'_>,
         writer: &mut LayerWriter,
+        is_canceled: &dyn Fn() -> bool,
     ) -> Result<(), CopyError> {
         let mut written: BTreeSet<&[u8]> = BTreeSet::new();
         let mut names: HashMap<(usize, (u64, u64)), &[u8]> = HashMap::new();
         for (path, planned) in &self.planned {
+            if is_canceled() {
+                return Err(CopyError::Canceled);
+            }
             self.write_parents(path, &mut written, writer)?;
             if let Some(group) = planned.group
                 && let Some(first) = names.insert(group, path)

@@ -68,7 +68,7 @@ impl<'a> Environment<'a> {
         if let Some(epoch) = self.epoch.get() {
             return Ok(*epoch);
         }
-        let epoch = match self.options.epoch {
+        let epoch = match self.options.given_epoch() {
             Some(seconds) => Timestamp {
                 seconds,
                 nanoseconds: 0,

@@ -153,7 +153,8 @@ impl Inputs {
                 }
             }
         }
-        Ok(target.write(&self.source(environment), writer)?)
+        let is_canceled = || environment.is_canceled();
+        Ok(target.write(&self.source(environment), writer, &is_canceled)?)
     }
 }
 
@@ -215,7 +216,8 @@ pub(super) fn write_workdir(
     let mut target = Target::new(&below, options);
     target.working_directory(&step.path)?;
     let source = Source::Layers(&below);
-    Ok(target.write(&source, writer)?)
+    let is_canceled = || environment.is_canceled();
+    Ok(target.write(&source, writer, &is_canceled)?)
 }
 
 /// A file without a time of its own: it gets the epoch, as all later times do.

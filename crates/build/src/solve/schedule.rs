@@ -182,7 +182,10 @@ impl Pool<'_> {
         missing: Option<Box<Missing>>,
     ) -> Result<(Layer, bool), SolveError> {
         let step = self.environment.progress.start(&vertex.name);
-        let result = self.find_or_make(vertex, missing, &step);
+        let result = match self.find_or_make(vertex, missing, &step) {
+            Err(_) if self.environment.is_canceled() => Err(SolveError::Canceled),
+            result => result,
+        };
         match &result {
             Ok((_, true)) => step.cached(),
             Ok((_, false)) => step.done(),

@@ -56,7 +56,7 @@ pub(super) fn look_up(
     vertex: &Vertex,
     stacks: Stacks,
 ) -> Result<Lookup, SolveError> {
-    let epoch = environment.options.epoch;
+    let epoch = environment.options.given_epoch();
     let parent = stacks.parent.as_slice();
     let (key, shortcut, inputs) = match &vertex.operation {
         Operation::Run(step) => {
