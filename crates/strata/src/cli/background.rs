@@ -23,13 +23,19 @@ pub(crate) const COMMAND: Command = Command {
 /// A name that starts with a dot is listed nowhere.
 const NAME: &str = ".tidy";
 
-/// Starts a detached process that tidies up, if there is anything to do. A failure leaves the
-/// work to the next command, so it is not reported.
+/// Starts a detached process that tidies up, if there is anything to do.
 pub(crate) fn tidy(session: &Session) {
-    let Ok(engine) = session.engine() else { return };
-    if !tidy::is_needed(engine.store()) {
-        return;
+    if session
+        .engine()
+        .is_ok_and(|engine| tidy::is_needed(engine.store()))
+    {
+        sweep(session);
     }
+}
+
+/// Starts a detached process that removes what no record needs any more, and tidies up. A failure
+/// leaves the work to the next command, so it is not reported.
+pub(crate) fn sweep(session: &Session) {
     let environment = &session.environment;
     let started = Process::new("/proc/self/exe")
         .arg(NAME)

@@ -51,6 +51,11 @@ pub(crate) const COMMAND: Command = Command {
             "string",
             "Set type of progress output (\"auto\", \"quiet\", \"plain\", \"tty\") (default \"auto\")",
         ),
+        Flag::one(
+            "provenance",
+            "string",
+            "Only false: images get no attestation",
+        ),
         Flag::switch("pull", "Always attempt to pull all referenced images"),
         Flag::switch(
             "quiet",
@@ -58,6 +63,7 @@ pub(crate) const COMMAND: Command = Command {
         )
         .short('q'),
         Flag::switched_on("rm", "Ignored: steps leave no containers behind"),
+        Flag::one("sbom", "string", "Only false: images get no attestation"),
         Flag::many(
             "tag",
             "list",
@@ -89,9 +95,7 @@ pub(crate) const COMMAND: Command = Command {
         "metadata-file",
         "no-cache-filter",
         "output",
-        "provenance",
         "push",
-        "sbom",
         "secret",
         "security-opt",
         "shm-size",
@@ -109,6 +113,7 @@ pub(crate) const COMMAND: Command = Command {
 const MAX_INPUT: u64 = 16 << 20;
 
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
+    refuse_attestations(arguments)?;
     let style = style(arguments, session)?;
     let options = options(arguments, session)?;
     let pull = match arguments.is_on("pull") {
@@ -162,6 +167,18 @@ fn style(arguments: &Arguments, session: &Session) -> Result<Style, CommandError
             "invalid progress mode {other}: expected auto, quiet, plain or tty"
         ))),
     }
+}
+
+/// Attestations were asked for, and an image without them is not what was meant.
+fn refuse_attestations(arguments: &Arguments) -> Result<(), CommandError> {
+    for flag in ["provenance", "sbom"] {
+        if arguments.text(flag).is_some_and(|value| value != "false") {
+            return Err(failed(&format!(
+                "attestations are not supported yet: give --{flag}=false"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn options(arguments: &Arguments, session: &Session) -> Result<BuildOptions, CommandError> {

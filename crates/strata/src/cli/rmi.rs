@@ -50,6 +50,6 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         session.out.data(&text)?;
         Ok(())
     });
-    background::tidy(session);
+    background::sweep(session);
     Ok(exit)
 }

@@ -118,8 +118,8 @@ fn create_container(
     if policy == PullPolicy::Always {
         pull(image, &options, is_quiet, session)?;
     }
-    let container = match create(session.store()?, image, options.clone()) {
-        Ok(container) => container,
+    let created = match create(session.store()?, image, options.clone()) {
+        Ok(created) => created,
         Err(error) if policy == PullPolicy::Missing && is_missing(&error) => {
             let shown = name::parse(image)?.or_latest().familiar();
             session
@@ -132,11 +132,18 @@ fn create_container(
         Err(error) => return Err(error.into()),
     };
     if let Some(path) = cidfile {
-        std::fs::write(path, &container.record.id)
+        std::fs::write(path, &created.container.record.id)
             .map_err(|error| CommandError::client(format!("open {path}: {}", os_text(&error))))?;
     }
-    warn_of_platform(&container, arguments, session)?;
-    Ok(container)
+    let host = Platform::host();
+    if arguments.text("platform").is_none() && !created.platform.serves(&host) {
+        // It may still run, through an emulator that the host registered.
+        session.out.talk(&format!(
+            "WARNING: The requested image's platform ({}) does not match the detected host platform ({host}) and no specific platform was requested",
+            created.platform
+        ));
+    }
+    Ok(created.container)
 }
 
 /// docker's client looks at the name before the daemon does.
@@ -171,27 +178,6 @@ fn pull(
         ));
     }
     background::tidy(session);
-    Ok(())
-}
-
-/// A program for another machine may still run, through an emulator that the host registered.
-fn warn_of_platform(
-    container: &Container,
-    arguments: &Arguments,
-    session: &mut Session,
-) -> Result<(), CommandError> {
-    if arguments.text("platform").is_some() {
-        return Ok(());
-    }
-    let host = Platform::host();
-    let image = session.store()?.image(&container.record.image)?;
-    let Some(image) = image.filter(|image| !image.platform.serves(&host)) else {
-        return Ok(());
-    };
-    session.out.talk(&format!(
-        "WARNING: The requested image's platform ({}) does not match the detected host platform ({host}) and no specific platform was requested",
-        image.platform
-    ));
     Ok(())
 }
 

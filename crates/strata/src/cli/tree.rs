@@ -276,4 +276,79 @@ mod tests {
             assert_eq!((longs.len(), shorts.len()), count, "{:?}", command.names);
         }
     }
+
+    /// docs/commands.md as the commands themselves tell it.
+    fn document() -> String {
+        let mut text = String::from(INTRODUCTION);
+        let mut commands: Vec<&Command> = COMMANDS.to_vec();
+        commands.retain(|command| !command.names[0].starts_with('.'));
+        let shortest = |command: &Command| {
+            let names = command.names.iter().copied();
+            names
+                .min_by_key(|name| name.len())
+                .expect("a command has a name")
+        };
+        commands.sort_by_key(|command| shortest(command));
+        for command in commands {
+            let name = shortest(command);
+            let others: Vec<String> = command
+                .names
+                .iter()
+                .filter(|other| **other != name)
+                .map(|other| format!("`{other}`"))
+                .collect();
+            text.push_str(&format!("\n## `{name} {}`\n\n", command.usage));
+            text.push_str(&format!("{}.", command.about));
+            if !others.is_empty() {
+                text.push_str(&format!(" Also {}.", others.join(", ")));
+            }
+            text.push('\n');
+            let mut flags: Vec<&Flag> = command.flags.iter().collect();
+            flags.sort_by_key(|flag| flag.long);
+            if !flags.is_empty() {
+                text.push_str("\n| Flag | What it does |\n|--|--|\n");
+            }
+            for flag in flags {
+                let help = flag.help.replace('|', "\\|").replace('<', "&lt;");
+                text.push_str(&format!("| `{flag}` | {help} |\n"));
+            }
+            if !command.refused.is_empty() {
+                let refused: Vec<String> = command
+                    .refused
+                    .iter()
+                    .map(|flag| format!("`--{flag}`"))
+                    .collect();
+                text.push_str(&format!("\nRefused: {}.\n", refused.join(", ")));
+            }
+        }
+        text
+    }
+
+    const INTRODUCTION: &str = "\
+# Commands
+
+Every command and every flag that works, and the flags of docker that are refused by name. A flag
+that docker has and that is in neither list is refused as unknown, with docker's words and exit
+code 125. Called as `docker` (a link), the program behaves the same and speaks of itself as docker.
+
+Global flags: `--config`, `-v`/`--version`, `--help`. `-D`, `-H`, `-c`, `-l` and the TLS flags
+are taken and mean nothing: there is no daemon.
+
+Environment: `STRATA_ROOT` (the store), `STRATA_RUN` (mounts, locks), `STRATA_LAYER_FORM`
+(`tree` or `erofs`), `DOCKER_CONFIG`, `DOCKER_DEFAULT_PLATFORM`, `BUILDKIT_PROGRESS`,
+`SOURCE_DATE_EPOCH`, `NO_COLOR`.
+
+This file is checked against the program by a test.
+";
+
+    #[test]
+    fn the_document_lists_every_command_and_flag() {
+        let written = include_str!("../../../../docs/commands.md");
+        let expected = document();
+        if written != expected {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/commands.md");
+            std::fs::write(path, &expected).expect("the target directory is writable");
+            panic!("docs/commands.md is not what the commands tell: see target/commands.md");
+        }
+    }
 }

@@ -88,12 +88,17 @@ pub enum CreateError {
 /// As often as a made-up name may be taken already.
 const ATTEMPTS: u32 = 16;
 
+/// A container that was created.
+#[derive(Debug)]
+pub struct Created {
+    /// The container.
+    pub container: Container,
+    /// What its image is for.
+    pub platform: Platform,
+}
+
 /// Records a container of the image that `image` names. Nothing runs yet.
-pub fn create(
-    store: &Store,
-    image: &str,
-    options: CreateOptions,
-) -> Result<Container, CreateError> {
+pub fn create(store: &Store, image: &str, options: CreateOptions) -> Result<Created, CreateError> {
     let lock = store.lock_shared()?;
     let record = store.resolve(image)?;
     if let Some(wanted) = &options.platform
@@ -119,7 +124,10 @@ pub fn create(
     };
     let container = put(store, &image, run_config, options)?;
     drop(lock);
-    Ok(container)
+    Ok(Created {
+        container,
+        platform: record.platform,
+    })
 }
 
 struct Named<'a> {
