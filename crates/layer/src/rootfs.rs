@@ -133,6 +133,11 @@ pub fn mount(options: &RootfsOptions<'_>) -> Result<Mount, RootfsError> {
                 layer.tree()
             }
         };
+        // A step that changes nothing gives the same layer each time. Overlayfs refuses a layer
+        // that comes twice; the upper one shows and hides all that the lower one does.
+        if lower.contains(&path) {
+            continue;
+        }
         let opaque = sys::xattr::get(&path, OPAQUE_XATTR)
             .map_err(|source| FileError::new("read attributes of", &path, source))?;
         lower.push(path);
@@ -154,19 +159,18 @@ pub fn mount(options: &RootfsOptions<'_>) -> Result<Mount, RootfsError> {
     let upper = directories
         .as_ref()
         .map(|(upper, work)| Upper { upper, work });
-    let mount = Mount::overlay(&OverlayOptions {
+    if let Some(path) = options.upper
+        && exists(&path.join(VOLATILE_MARK))?
+    {
+        return Err(RootfsError::WasVolatile {
+            path: path.to_owned(),
+        });
+    }
+    Ok(Mount::overlay(&OverlayOptions {
         lower: &lower,
         upper,
         volatile: options.volatile,
-    });
-    match (mount, options.upper) {
-        (Err(_), Some(path)) if exists(&path.join(VOLATILE_MARK))? => {
-            Err(RootfsError::WasVolatile {
-                path: path.to_owned(),
-            })
-        }
-        (mount, _) => Ok(mount?),
-    }
+    })?)
 }
 
 /// Removes the shared mount of a layer, and the bases that lie on it. Overlays that use the mount

@@ -258,6 +258,35 @@ fn privileged_an_upper_directory_is_kept_as_the_container_left_it() {
 }
 
 #[test]
+fn privileged_a_layer_that_comes_again_counts_once_at_its_highest_place() {
+    let again: &[Member] = &[
+        directory("d"),
+        file("d/own", "again"),
+        file("both", "again"),
+        file(".wh.hidden", ""),
+    ];
+    let between: &[Member] = &[
+        directory("d"),
+        file("d/.wh.own", ""),
+        file("d/between", "between"),
+        file("both", "between"),
+        file("hidden", "between"),
+    ];
+    let stack = Stack::of(&[&[file("hidden", "lowest")], again, between, again, again]);
+    for form in FORMS {
+        let mounted = stack.mount(form);
+        for (path, expected) in [
+            ("d/own", Some("again")),
+            ("d/between", Some("between")),
+            ("both", Some("again")),
+            ("hidden", None),
+        ] {
+            assert_eq!(mounted.read(path).as_deref(), expected, "{form:?} {path}");
+        }
+    }
+}
+
+#[test]
 fn privileged_a_volatile_upper_directory_is_never_mounted_again() {
     let stack = Stack::of(&[&[file("x", "1")]]);
     let upper = stack.path().join("upper");
