@@ -56,7 +56,11 @@ pub(crate) const COMMAND: Command = Command {
             "string",
             "Only false: images get no attestation",
         ),
-        Flag::switch("pull", "Always attempt to pull all referenced images"),
+        Flag::switch_or(
+            "pull",
+            &["always", "missing", "never"],
+            "Always attempt to pull all referenced images; with =never, none",
+        ),
         Flag::switch(
             "quiet",
             "Suppress the build output and print image ID on success",
@@ -116,9 +120,11 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     refuse_attestations(arguments)?;
     let style = style(arguments, session)?;
     let options = options(arguments, session)?;
-    let pull = match arguments.is_on("pull") {
-        true => PullPolicy::Always,
-        false => PullPolicy::Missing,
+    let pull = match arguments.text("pull") {
+        Some("never") => PullPolicy::Never,
+        Some("always") => PullPolicy::Always,
+        _ if arguments.is_on("pull") => PullPolicy::Always,
+        _ => PullPolicy::Missing,
     };
     let mut display = BuildDisplay::new(style);
     let result = watch(session.engine()?, &options, pull, &mut display)?;

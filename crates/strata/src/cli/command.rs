@@ -209,7 +209,7 @@ fn head(flag: &Flag) -> String {
         None => "      ".to_owned(),
     };
     match flag.value {
-        Value::Switch | Value::SwitchedOn => format!("{short}--{}", flag.long),
+        Value::Switch | Value::SwitchedOn | Value::SwitchOr(_) => format!("{short}--{}", flag.long),
         Value::One(kind) | Value::Many(kind) => format!("{short}--{} {kind}", flag.long),
     }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Value {
     Switch,
     /// Nothing, and it is on unless `=false` is given.
     SwitchedOn,
+    /// Nothing, as a switch, or with `=` one of the words; the last one counts.
+    SwitchOr(&'static [&'static str]),
     /// One value of the named type; the last one counts.
     One(&'static str),
     /// A value of the named type each time it is given.
@@ -39,6 +41,14 @@ impl Flag {
 
     pub(crate) const fn switched_on(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Value::SwitchedOn, help)
+    }
+
+    pub(crate) const fn switch_or(
+        long: &'static str,
+        words: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self::new(long, Value::SwitchOr(words), help)
     }
 
     pub(crate) const fn one(long: &'static str, kind: &'static str, help: &'static str) -> Self {
@@ -66,7 +76,10 @@ impl Flag {
     }
 
     const fn is_switch(&self) -> bool {
-        matches!(self.value, Value::Switch | Value::SwitchedOn)
+        matches!(
+            self.value,
+            Value::Switch | Value::SwitchedOn | Value::SwitchOr(_)
+        )
     }
 }
 
@@ -229,7 +242,9 @@ impl Arguments {
     }
 
     fn push(&mut self, flag: Flag, value: String) -> Result<(), FlagError> {
-        if flag.is_switch() && parse_bool(&value).is_none() {
+        let is_word =
+            matches!(flag.value, Value::SwitchOr(words) if words.contains(&value.as_str()));
+        if flag.is_switch() && !is_word && parse_bool(&value).is_none() {
             let reason = format!("strconv.ParseBool: parsing {value:?}: invalid syntax");
             return Err(invalid(&flag, value, reason));
         }
@@ -315,6 +330,7 @@ mod tests {
             Flag::switched_on("human", "").short('H'),
             Flag::one("name", "string", ""),
             Flag::many("env", "list", "").short('e'),
+            Flag::switch_or("pull", &["never"], ""),
         ],
         refused: &["memory"],
         order: Order::FlagsFirst,
@@ -361,6 +377,23 @@ mod tests {
         assert!(arguments.is_off("human"));
         assert!(arguments.is_on("tty"));
         assert_eq!(arguments.positional, ["false"]);
+    }
+
+    #[test]
+    fn a_switch_may_take_one_of_some_words_too() {
+        for (word, expected) in [
+            ("--pull", "true"),
+            ("--pull=0", "0"),
+            ("--pull=never", "never"),
+        ] {
+            let arguments = parse(&[word, "never"]).expect("valid");
+            assert_eq!(arguments.text("pull"), Some(expected));
+            assert_eq!(arguments.positional, ["never"]);
+        }
+        check_error(
+            &["--pull=no"],
+            "invalid argument \"no\" for \"--pull\" flag: strconv.ParseBool: parsing \"no\": invalid syntax",
+        );
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub enum PullPolicy {
     Missing,
     /// Always (`--pull`).
     Always,
+    /// Never: what the store lacks is an error.
+    Never,
 }
 
 /// The base images of one build.
@@ -31,6 +33,11 @@ impl<'a> EngineImages<'a> {
         Self { engine, policy }
     }
 }
+
+/// The store has the image for another platform only, and nothing may be pulled.
+#[derive(Debug, thiserror::Error)]
+#[error("no image for {0} in the store, and pulling was forbidden")]
+struct NoSuchPlatform(Platform);
 
 /// An error with its causes in one text: a build shows it in the middle of a line.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +58,7 @@ impl BaseImages for EngineImages<'_> {
     ) -> Result<BaseImage, BaseImageError> {
         let store = self.engine.store();
         let name = reference.clone().or_latest();
-        if self.policy == PullPolicy::Missing {
+        if self.policy != PullPolicy::Always {
             match store.resolve(&name.to_string()) {
                 Ok(image) if image.platform.serves(platform) => {
                     let config = store.image_config(&image.id)?;
@@ -60,7 +67,9 @@ impl BaseImages for EngineImages<'_> {
                         config,
                     });
                 }
-                Ok(_) | Err(ResolveError::NotFound { .. }) => {}
+                Ok(_) | Err(ResolveError::NotFound { .. })
+                    if self.policy == PullPolicy::Missing => {}
+                Ok(_) => return Err(NoSuchPlatform(platform.clone()).into()),
                 Err(error) => return Err(error.into()),
             }
         }
