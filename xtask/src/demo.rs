@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::{command, dist, packages};
 
 const DOCKERFILE: &str = r#"# What changes least stands highest: the cache keeps it.
-ARG BASE
+ARG BASE=base:1
 FROM ${BASE} AS build
 WORKDIR /src
 COPY parts.txt .
