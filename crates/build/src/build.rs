@@ -8,7 +8,6 @@ use dockerfile::Dockerfile;
 use dockerfile::check::{self, CheckOptions, Coverage};
 use dockerfile::ignore::Patterns;
 use oci::{ImageId, Platform, Reference};
-use serde_json::json;
 use store::{BuildRecord, Timestamp};
 
 use crate::bases::Bases;
@@ -72,14 +71,15 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     environment.base_created = bases.created();
     let outcome = solve_graph(&environment, &graph, &faults);
     digests.save();
-    let built = export(context, options, (&graph, outcome?), &progress)?;
+    let outcome = outcome?;
+    let built = export(context, options, (&graph, &outcome), &progress)?;
     let first_tag = options.tags.first().map(Reference::familiar);
     let record = BuildRecord {
         name: first_tag.unwrap_or_else(|| built.id.to_string()),
         dockerfile: options.dockerfile_name.clone(),
         started,
         seconds: clock.elapsed().as_secs_f64(),
-        steps: json!({ "cached": built.cached, "executed": built.executed }),
+        steps: outcome.report(&graph),
     };
     context.store.put_build(&record).map_err(SolveError::from)?;
     Ok(built)

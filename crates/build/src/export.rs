@@ -14,11 +14,11 @@ use crate::{BuildContext, BuildOptions, Built, SolveError};
 pub(crate) fn export(
     context: &BuildContext<'_>,
     options: &BuildOptions,
-    (graph, outcome): (&Graph, Outcome),
+    (graph, outcome): (&Graph, &Outcome),
     progress: &Progress<'_>,
 ) -> Result<Built, SolveError> {
     let step = progress.start("exporting to image");
-    let config = assemble(graph, &outcome, options).to_bytes();
+    let config = assemble(graph, outcome, options).to_bytes();
     step.status("exporting layers".to_owned(), Duration::ZERO);
     let id = context.store.put_image(&NewImage {
         config: &config,
@@ -34,8 +34,8 @@ pub(crate) fn export(
     Ok(Built {
         id,
         config,
-        executed: outcome.executed,
-        cached: outcome.cached,
+        executed: outcome.executed(),
+        cached: outcome.cached(),
     })
 }
 

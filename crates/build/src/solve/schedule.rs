@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use oci::DiffId;
+use serde_json::{Value, json};
 
 use super::Environment;
 use super::step::{self, Layer, Lookup, Missing, Stacks};
@@ -16,10 +17,6 @@ use crate::vertex::{FilesFrom, Operation, Origin, Vertex};
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     layers: BTreeMap<usize, Layer>,
-    /// Steps that were there.
-    pub(crate) cached: usize,
-    /// Steps that were made.
-    pub(crate) executed: usize,
 }
 
 impl Outcome {
@@ -27,6 +24,33 @@ impl Outcome {
     pub(crate) fn layer(&self, vertex: usize) -> (DiffId, i64) {
         let layer = &self.layers[&vertex];
         (layer.diff_id, layer.created)
+    }
+
+    /// Returns how many steps were made.
+    pub(crate) fn executed(&self) -> usize {
+        let made = |layer: &&Layer| layer.seconds.is_some();
+        self.layers.values().filter(made).count()
+    }
+
+    /// Returns how many steps were there.
+    pub(crate) fn cached(&self) -> usize {
+        self.layers.len() - self.executed()
+    }
+
+    /// Returns what the record of the build keeps of its steps.
+    pub(crate) fn report(&self, graph: &Graph) -> Value {
+        let step = |(index, layer): (&usize, &Layer)| {
+            let vertex = &graph.vertices[*index];
+            json!({
+                "name": vertex.name,
+                "line": vertex.span.start,
+                "key": layer.key.to_string(),
+                "layer": layer.diff_id.to_string(),
+                "cached": layer.seconds.is_none(),
+                "seconds": layer.seconds.unwrap_or_default(),
+            })
+        };
+        self.layers.iter().map(step).collect()
     }
 }
 
@@ -52,7 +76,6 @@ pub(crate) fn look_up(environment: &Environment<'_>, graph: &Graph) -> LookedUp 
         match step::look_up(environment, vertex, stacks) {
             Ok(Lookup::Hit(layer)) => {
                 state.outcome.layers.insert(index, layer);
-                state.outcome.cached += 1;
             }
             Ok(Lookup::Miss(missing)) => state.ready.push_back((index, Some(missing))),
             Err(error) => {
@@ -134,12 +157,8 @@ impl Pool<'_> {
             let mut state = self.lock();
             state.running -= 1;
             match result {
-                Ok((layer, is_cached)) => {
+                Ok(layer) => {
                     state.outcome.layers.insert(index, layer);
-                    match is_cached {
-                        true => state.outcome.cached += 1,
-                        false => state.outcome.executed += 1,
-                    }
                     self.release(&mut state);
                 }
                 Err(error) => {
@@ -176,19 +195,15 @@ impl Pool<'_> {
         }
     }
 
-    fn step(
-        &self,
-        vertex: &Vertex,
-        missing: Option<Box<Missing>>,
-    ) -> Result<(Layer, bool), SolveError> {
+    fn step(&self, vertex: &Vertex, missing: Option<Box<Missing>>) -> Result<Layer, SolveError> {
         let step = self.environment.progress.start(&vertex.name);
         let result = match self.find_or_make(vertex, missing, &step) {
             Err(_) if self.environment.is_canceled() => Err(SolveError::Canceled),
             result => result,
         };
         match &result {
-            Ok((_, true)) => step.cached(),
-            Ok((_, false)) => step.done(),
+            Ok(layer) if layer.seconds.is_none() => step.cached(),
+            Ok(_) => step.done(),
             Err(error) => step.failed(error.step_message()),
         }
         result
@@ -199,7 +214,7 @@ impl Pool<'_> {
         vertex: &Vertex,
         missing: Option<Box<Missing>>,
         step: &crate::progress::Step<'_>,
-    ) -> Result<(Layer, bool), SolveError> {
+    ) -> Result<Layer, SolveError> {
         if self.environment.is_canceled() {
             return Err(SolveError::Canceled);
         }
@@ -209,13 +224,12 @@ impl Pool<'_> {
                 let stacks = stacks(&self.lock().outcome, self.graph, vertex)
                     .expect("invariant: a vertex is ready when what it reads is there");
                 match step::look_up(self.environment, vertex, stacks)? {
-                    Lookup::Hit(layer) => return Ok((layer, true)),
+                    Lookup::Hit(layer) => return Ok(layer),
                     Lookup::Miss(missing) => missing,
                 }
             }
         };
-        let layer = step::make(self.environment, vertex, *missing, step)?;
-        Ok((layer, false))
+        step::make(self.environment, vertex, *missing, step)
     }
 
     /// Moves vertices that can start now.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use layer::{Ingested, LayerWriter};
-use oci::{ChainId, DiffId};
+use oci::{ChainId, DiffId, Digest};
 use serde_json::{Value, json};
 use store::{NewLayer, Scratch, StepRecord, Timestamp};
 
@@ -24,6 +24,10 @@ pub(super) struct Layer {
     pub(super) diff_id: DiffId,
     /// The epoch when it was made.
     pub(super) created: i64,
+    /// The key under which the cache has it.
+    pub(super) key: Digest,
+    /// How long it took in this build; `None` when it was there.
+    pub(super) seconds: Option<f64>,
 }
 
 /// What a step builds on and reads.
@@ -114,6 +118,8 @@ fn recorded(environment: &Environment<'_>, key: &Key) -> Result<Option<Layer>, S
     Ok(Some(Layer {
         diff_id,
         created: record.ingredients["epoch"].as_i64().unwrap_or_default(),
+        key: key.digest,
+        seconds: None,
     }))
 }
 
@@ -124,7 +130,7 @@ fn record(vertex: &Vertex, stacks: &Stacks, key: &Key, layer: &Layer) -> StepRec
         layer: Some(layer.diff_id),
         parent_chain: ChainId::of(&stacks.parent),
         ingredients: recorded_ingredients(key, layer),
-        seconds: 0.0,
+        seconds: layer.seconds.unwrap_or_default(),
         created: Timestamp::now(),
         last_used: Timestamp::now(),
         content_size: 0,
@@ -167,9 +173,10 @@ pub(super) fn make(
     let layer = Layer {
         diff_id: ingested.diff_id,
         created: epoch.seconds,
+        key: missing.key.digest,
+        seconds: Some(started.elapsed().as_secs_f64()),
     };
     let record = StepRecord {
-        seconds: started.elapsed().as_secs_f64(),
         content_size: ingested.content_size,
         ..record(vertex, &missing.stacks, &missing.key, &layer)
     };

@@ -27,6 +27,19 @@ fn nothing_changed_is_all_cached_and_the_same_image() {
     let second = bench.build(TEXT);
     assert_eq!((second.executed, second.cached), (0, 3));
     assert_eq!(second.id, first.id);
+    let builds = bench.store.builds().expect("readable");
+    let steps = builds[0].steps.as_array().expect("a list");
+    assert_eq!((builds.len(), steps.len()), (2, 3));
+    assert_eq!(steps[1]["name"], "[3/4] COPY a .");
+    assert_eq!(steps[1]["line"], 3);
+    let key = steps[1]["key"]
+        .as_str()
+        .expect("a key")
+        .parse()
+        .expect("a key");
+    let record = bench.store.step(&key).expect("readable").expect("recorded");
+    assert_eq!(record.instruction, "COPY a . # buildkit");
+    assert_eq!(record.ingredients["key"]["destination"], "/w");
 }
 
 #[test]
