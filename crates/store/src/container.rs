@@ -56,6 +56,8 @@ pub enum ContainerState {
     Exited {
         /// Its exit code.
         code: i32,
+        /// When it was last started.
+        started: Timestamp,
         /// When it ended.
         finished: Timestamp,
     },

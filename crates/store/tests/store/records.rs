@@ -223,6 +223,7 @@ fn containers_are_found_by_id_name_and_prefix() {
     );
     let exited = ContainerState::Exited {
         code: 3,
+        started: Timestamp::now(),
         finished: Timestamp::now(),
     };
     store

@@ -118,6 +118,7 @@ fn an_image_that_a_container_uses_stays() {
     store.tag(&name("debian"), &id, None).expect("tagged");
     let exited = ContainerState::Exited {
         code: 0,
+        started: Timestamp::now(),
         finished: Timestamp::now(),
     };
     let record = container(&store, id, exited);
