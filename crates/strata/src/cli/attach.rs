@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use strata::container::Container;
 use strata::container::log::Log;
+use strata::container::status::Supervisor;
 use strata::container::supervise::{Supervised, Supervision, supervise};
 use strata::ops::launch::{launch, record_end};
 use strata::ops::remove::remove;
@@ -53,9 +54,13 @@ fn supervised(
 ) -> Result<Supervised, CommandError> {
     let engine = session.engine()?;
     let store = engine.store();
-    let mut log = match container.record.auto_remove {
-        true => None,
-        false => Some(Log::open(&container.log_path(store))?),
+    let id = container.record.id.as_str();
+    let (mut log, supervisor) = match container.record.auto_remove {
+        true => (None, None),
+        false => (
+            Some(Log::open(&container.log_path(store))?),
+            Some(Supervisor::announce(store, id)?),
+        ),
     };
     // Signals are held back before there is a container that they could be meant for.
     let mut forwarded = vec![SignalQueue::WINDOW_CHANGED];
@@ -64,7 +69,7 @@ fn supervised(
     }
     let signals = SignalQueue::new(&forwarded)?;
     let (theirs, ours) = streams(container, attachment.stdin)?;
-    let mut running = launch(engine, container, theirs).map_err(|error| {
+    let mut launched = launch(engine, container, theirs).map_err(|error| {
         let exit = Exit(error.exit_code());
         CommandError::from(error).exit(exit)
     })?;
@@ -74,7 +79,7 @@ fn supervised(
         false => None,
     };
     let supervised = supervise(
-        &mut running,
+        &mut launched.running,
         ours,
         Supervision {
             input: attachment.stdin.then(|| stdin.as_fd()),
@@ -87,8 +92,9 @@ fn supervised(
     )?;
     drop(raw);
     if !container.record.auto_remove {
-        record_end(store, container, supervised.exit)?;
+        record_end(store, id, launched.started, supervised.exit)?;
     }
+    drop(supervisor);
     Ok(supervised)
 }
 

@@ -13,6 +13,7 @@ use std::process::{Command as Process, Stdio as ProcessStdio};
 use runtime::Stdio;
 use strata::container::Container;
 use strata::container::log::Log;
+use strata::container::status::Supervisor;
 use strata::container::supervise::{Ends, Input, Supervision, supervise};
 use strata::ops::launch::{launch, record_end};
 use strata::ops::remove::remove;
@@ -92,8 +93,9 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         ),
         false => Ends::pipes(Input::Closed)?,
     };
-    let mut running = match launch(engine, &container, theirs) {
-        Ok(running) => running,
+    let supervisor = Supervisor::announce(store, &container.record.id)?;
+    let mut launched = match launch(engine, &container, theirs) {
+        Ok(launched) => launched,
         Err(error) => {
             tell(&format!("{} {}", error.exit_code(), describe(&error)))?;
             return Ok(Exit::FAILURE);
@@ -102,7 +104,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     tell(STARTED)?;
     let mut log = Log::open(&container.log_path(store))?;
     let supervised = supervise(
-        &mut running,
+        &mut launched.running,
         ours,
         Supervision {
             log: Some(&mut log),
@@ -112,8 +114,10 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     if container.record.auto_remove {
         remove(store, &container)?;
     } else {
-        record_end(store, &container, supervised.exit)?;
+        let id = &container.record.id;
+        record_end(store, id, launched.started, supervised.exit)?;
     }
+    drop(supervisor);
     background::tidy(session);
     Ok(Exit::SUCCESS)
 }

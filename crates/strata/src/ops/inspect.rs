@@ -196,7 +196,14 @@ fn state(store: &Store, record: &ContainerRecord) -> Value {
             (*pid, 0, Some(*started), None)
         }
         (ContainerState::Running { started, .. }, _) => (0, status.code(), Some(*started), None),
-        (ContainerState::Exited { code, finished }, _) => (0, *code, None, Some(*finished)),
+        (
+            ContainerState::Exited {
+                code,
+                started,
+                finished,
+            },
+            _,
+        ) => (0, *code, Some(*started), Some(*finished)),
         (ContainerState::Created, _) => (0, 0, None, None),
     };
     let time = |time: Option<store::Timestamp>| {

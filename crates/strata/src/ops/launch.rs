@@ -62,12 +62,21 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> LaunchError + '_ {
     }
 }
 
+/// A container that runs.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its process.
+    pub running: Running,
+    /// When it was started.
+    pub started: Timestamp,
+}
+
 /// Starts a container and records that it runs. It ends with the thread that called this.
 pub fn launch(
     engine: &Engine,
     container: &Container,
     stdio: Stdio,
-) -> Result<Running, LaunchError> {
+) -> Result<Launched, LaunchError> {
     let store = engine.store();
     let record = &container.record;
     let options = &container.options;
@@ -105,25 +114,32 @@ pub fn launch(
         stdio,
     };
     let running = runtime::start(spec)?;
+    let started = Timestamp::now();
     store.set_container_state(
         &record.id,
         &ContainerState::Running {
             pid: running.pid(),
-            started: Timestamp::now(),
+            started,
             boot_id: sys::boot::boot_id().map_err(LaunchError::Form)?,
             start_ticks: start_ticks(running.pid()).unwrap_or(0),
         },
     )?;
-    Ok(running)
+    Ok(Launched { running, started })
 }
 
-/// Records that a container ended.
-pub fn record_end(store: &Store, container: &Container, exit: Exit) -> Result<(), ContainerError> {
+/// Records that the container `id`, which was started at `started`, has ended.
+pub fn record_end(
+    store: &Store,
+    id: &str,
+    started: Timestamp,
+    exit: Exit,
+) -> Result<(), ContainerError> {
     let state = ContainerState::Exited {
         code: i32::from(exit.exit_code()),
+        started,
         finished: Timestamp::now(),
     };
-    match store.set_container_state(&container.record.id, &state) {
+    match store.set_container_state(id, &state) {
         // Someone removed it by force: its end is known.
         Err(ContainerError::NotFound(_)) => Ok(()),
         other => other,
