@@ -139,29 +139,39 @@ impl Target<'_> {
         if was_directory && kind != EntryKind::Directory {
             self.remove(&path)?;
         }
-        let header = tar.header();
+        let entry = self
+            .archived(tar.header(), extended, path, kind)
+            .map_err(fault)?;
+        self.plan(entry, content, None)
+    }
+
+    /// Returns a file as the archive describes it.
+    fn archived(
+        &self,
+        header: &tar::Header,
+        extended: Extended,
+        path: Vec<u8>,
+        kind: EntryKind,
+    ) -> io::Result<Entry> {
         let raw = header.as_old();
         let (uid, gid) = match self.owner() {
             Some(owner) => owner,
             None => (
                 extended
                     .uid
-                    .map_or_else(|| id(&raw.uid, header.uid()), Ok)
-                    .map_err(fault)?,
+                    .map_or_else(|| id(&raw.uid, header.uid()), Ok)?,
                 extended
                     .gid
-                    .map_or_else(|| id(&raw.gid, header.gid()), Ok)
-                    .map_err(fault)?,
+                    .map_or_else(|| id(&raw.gid, header.gid()), Ok)?,
             ),
         };
-        let mode = number(&raw.mode, header.mode().map(u64::from)).map_err(fault)?;
-        let seconds = number(&raw.mtime, header.mtime()).map_err(fault)?;
-        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        let mode = number(&raw.mode, header.mode().map(u64::from))?;
+        let seconds = number(&raw.mtime, header.mtime())?;
         let mtime = extended.mtime.unwrap_or(Timestamp {
-            seconds,
+            seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
             nanoseconds: 0,
         });
-        let entry = Entry {
+        Ok(Entry {
             path,
             kind,
             mode: u32::try_from(mode & 0o7777).unwrap_or_default(),
@@ -169,8 +179,7 @@ impl Target<'_> {
             gid,
             mtime: mtime.min(self.epoch()),
             xattrs: extended.xattrs,
-        };
-        self.plan(entry, content, None)
+        })
     }
 
     fn kind<R: Read>(

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use layer::{CaptureOptions, LayerWriter, RootfsOptions, View};
 use oci::DiffId;
-use runtime::{Access, BindMount, Exit, Process, Security, Spec, Stdio};
+use runtime::{Access, BindMount, Exit, Process, Running, Security, Spec, Stdio};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::RunError;
@@ -34,6 +34,8 @@ const MADE_BY_ENGINE: [&str; 7] = [
 ];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const SIGKILL: i32 = 9;
+/// The directory of the container's writable layer in its scratch.
+const ROOTFS: &str = "rootfs";
 
 /// Runs a step on top of `parent` and writes what it changed to the layer.
 pub(crate) fn run(
@@ -42,23 +44,40 @@ pub(crate) fn run(
     parent: &[DiffId],
     (step, writer): (&Step<'_>, &mut LayerWriter),
 ) -> Result<(), SolveError> {
-    let store = environment.build.store;
-    let scratch = store.scratch()?;
+    let scratch = environment.build.store.scratch()?;
     let below = environment.view(parent)?;
-    let upper = scratch.path().join("rootfs");
+    let (running, output) = start(environment, run_step, parent, scratch.path())?;
+    let exit = supervise(environment, running, output, step)?;
+    if exit != Exit::Code(0) {
+        let code = exit.exit_code();
+        let command = quoted(run_step);
+        return Err(RunError::ExitCode { command, code }.into());
+    }
+    let upper = scratch.path().join(ROOTFS).join("upper");
+    capture(environment, &upper, &below, writer)
+}
+
+/// Starts the container of a step; what belongs to it is in `scratch`.
+fn start(
+    environment: &Environment<'_>,
+    run_step: &RunStep,
+    parent: &[DiffId],
+    scratch: &Path,
+) -> Result<(Running, Output), SolveError> {
+    let upper = scratch.join(ROOTFS);
     fs::create_dir(&upper).map_err(RunError::Prepare)?;
     let layers = environment.layer_dirs(parent);
     let rootfs = layer::rootfs::mount(&RootfsOptions {
         layers: &layers,
         upper: Some(&upper),
         volatile: true,
-        mounts: &store.layer_mounts_dir(),
+        mounts: &environment.build.store.layer_mounts_dir(),
         form: environment.build.form,
     })
     .map_err(RunError::from)?;
     let (stdout, stdout_of_process) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
     let (stderr, stderr_of_process) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
-    let mut output = Output::new(stdout, stderr).map_err(RunError::Prepare)?;
+    let output = Output::new(stdout, stderr).map_err(RunError::Prepare)?;
     let network = run_step.network.unwrap_or(environment.options.network);
     let spec = Spec {
         id: identity(),
@@ -66,7 +85,7 @@ pub(crate) fn run(
         rootfs_access: Access::ReadWrite,
         process: process(environment, run_step)?,
         hostname: HOSTNAME.to_owned(),
-        mounts: mounts(scratch.path(), run_step).map_err(RunError::Prepare)?,
+        mounts: mounts(scratch, run_step).map_err(RunError::Prepare)?,
         network: match network {
             Network::Host => runtime::Network::Host,
             Network::None => runtime::Network::None,
@@ -78,11 +97,20 @@ pub(crate) fn run(
             stderr: stderr_of_process,
         },
     };
-    let command = || gofmt::quote(&run_step.args.join(" "));
-    let mut running = runtime::start(spec).map_err(|source| RunError::Start {
-        command: command(),
+    let running = runtime::start(spec).map_err(|source| RunError::Start {
+        command: quoted(run_step),
         source: Box::new(source),
     })?;
+    Ok((running, output))
+}
+
+/// Passes the output on until the container ends, or ends it when the build is.
+fn supervise(
+    environment: &Environment<'_>,
+    mut running: Running,
+    mut output: Output,
+    step: &Step<'_>,
+) -> Result<Exit, SolveError> {
     let is_canceled = || environment.is_canceled();
     let followed = output
         .follow(running.pidfd(), step, &is_canceled)
@@ -94,13 +122,12 @@ pub(crate) fn run(
     }
     let exit = running.wait().map_err(RunError::from)?;
     output.finish(step).map_err(RunError::Output)?;
-    if exit != Exit::Code(0) {
-        let code = exit.exit_code();
-        let command = command();
-        return Err(RunError::ExitCode { command, code }.into());
-    }
-    drop(running);
-    capture(environment, &upper, &below, writer)
+    Ok(exit)
+}
+
+/// Returns the words of a step as messages show them.
+fn quoted(step: &RunStep) -> String {
+    gofmt::quote(&step.args.join(" "))
 }
 
 fn prepare(error: rustix::io::Errno) -> RunError {
@@ -123,8 +150,7 @@ fn capture(
         clamp_mtime: Some(environment.epoch()?),
         exclude: &exclude,
     };
-    let upper = upper.join("upper");
-    layer::capture(&upper, below, writer, &options).map_err(RunError::from)?;
+    layer::capture(upper, below, writer, &options).map_err(RunError::from)?;
     Ok(())
 }
 
