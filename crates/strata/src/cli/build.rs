@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use build::{BuildOptions, CacheUse, Network};
+use build::{BuildOptions, CacheUse, Network, SolveError};
 use oci::{Platform, Reference, ReferenceError};
 use strata::container::variables::label;
 use strata::ops::base_images::PullPolicy;
@@ -146,9 +146,20 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
                 display.fail(error);
             }
             background::tidy(session);
-            Err(failed(&format!("failed to solve: {}", describe(&error))))
+            let failure = failed(&format!("failed to solve: {}", describe(&error)));
+            Err(match needs_root(&error) {
+                true => failure.hint("RUN needs root: rootless builds of it are not supported yet"),
+                false => failure,
+            })
         }
     }
+}
+
+fn needs_root(error: &ImageBuildError) -> bool {
+    let ImageBuildError::Build(error) = error else {
+        return false;
+    };
+    matches!(*error.error, SolveError::Run(_)) && !rustix::process::geteuid().is_root()
 }
 
 fn failed(text: &str) -> CommandError {

@@ -96,8 +96,22 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         listing.render(format, columns(form.digests))?
     };
     session.out.data(&text)?;
+    if let (Some(word), true) = (arguments.positional.first(), images.is_empty())
+        && SUBCOMMANDS.contains(&word.as_str())
+    {
+        let program = session.program;
+        session.out.talk(&format!(
+            "\nNo images found matching {word:?}: did you mean \"{program} image {word}\"?"
+        ));
+    }
     Ok(Exit::SUCCESS)
 }
+
+/// Words that people write after `images` and mean after `image`.
+const SUBCOMMANDS: &[&str] = &[
+    "build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm",
+    "save", "tag",
+];
 
 fn columns(digests: bool) -> &'static [&'static str] {
     match digests {

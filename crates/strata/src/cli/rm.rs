@@ -1,7 +1,8 @@
 //! `strata rm` and `strata container prune`.
 
-use strata::container::Container;
+use store::ContainerError;
 use strata::container::status::Status;
+use strata::container::{Container, FindError};
 use strata::ops::remove::{Force, remove, remove_forcibly};
 
 use super::background;
@@ -51,7 +52,9 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         let store = session.store()?;
         let container = match Container::find(store, word) {
             // What is not there needs no force to be gone.
-            Err(error) if force == Force::Yes => {
+            Err(error @ FindError::Container(ContainerError::NotFound(_)))
+                if force == Force::Yes =>
+            {
                 return Err(CommandError::from(error).exit(Exit::SUCCESS));
             }
             found => found?,

@@ -15,6 +15,9 @@ use crate::container::{Container, NetworkMode};
 /// Why a container did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
+    /// The user may not make namespaces and mounts.
+    #[error("running a container needs root: rootless containers are not supported yet")]
+    NotRoot,
     /// A file of the container could not be written.
     #[error("cannot prepare `{}`", path.display())]
     File {
@@ -46,7 +49,8 @@ impl LaunchError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Start(error) => error.exit_code(),
-            Self::File { .. }
+            Self::NotRoot
+            | Self::File { .. }
             | Self::Form(_)
             | Self::Rootfs(_)
             | Self::Container(_)
@@ -77,6 +81,9 @@ pub fn launch(
     container: &Container,
     stdio: Stdio,
 ) -> Result<Launched, LaunchError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(LaunchError::NotRoot);
+    }
     let store = engine.store();
     let record = &container.record;
     let options = &container.options;

@@ -4,7 +4,9 @@ use std::fs::{File, TryLockError};
 
 use layer::rootfs::unmount_layer;
 use oci::DiffId;
-use store::{Store, StoreError};
+use store::{ContainerError, ContainerState, Store, StoreError};
+
+use crate::container::status::Status;
 
 /// Tells whether there is anything to tidy up.
 pub fn is_needed(store: &Store) -> bool {
@@ -29,10 +31,27 @@ pub fn run(store: &Store) -> Result<(), StoreError> {
     if store.needs_sync()? {
         store.mark_synced()?;
     }
+    remove_lost(store)?;
     if let Some(swept) = store.try_sweep()? {
         unmount(store, &swept.layers);
     }
     store.empty_trash()
+}
+
+/// Removes containers that were to remove themselves, and whose supervisor died before it did.
+fn remove_lost(store: &Store) -> Result<(), StoreError> {
+    for record in store.containers()? {
+        let was_started = matches!(record.state, ContainerState::Running { .. });
+        let has_ended = matches!(Status::of(store, &record), Status::Exited { .. });
+        if record.auto_remove && was_started && has_ended {
+            match store.remove_container(&record.id) {
+                Err(ContainerError::Store(error)) => return Err(error),
+                // Its supervisor was faster.
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes the shared mounts of layers. One that a container uses stays until the next boot:

@@ -27,4 +27,10 @@ fn privileged_nobody_lists_builds_pushes_and_pulls() {
     nobody.run(&["rmi", &name]).succeeded();
     let loaded = nobody.run(&["load", "-i", "a.tar"]).stdout();
     assert_eq!(loaded, format!("Loaded image: {name}\n"));
+    let refused = nobody.run(&["run", "--rm", &name, "/x"]);
+    assert_eq!(
+        refused.to_string(),
+        "[stderr]\nstrata: Error response from daemon: running a container needs root: rootless containers are not supported yet\n\nRun 'strata run --help' for more information\n[exit 125]\n"
+    );
+    assert_eq!(nobody.run(&["ps", "-aq"]).stdout(), "");
 }
