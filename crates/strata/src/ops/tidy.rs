@@ -44,10 +44,9 @@ fn remove_lost(store: &Store) -> Result<(), StoreError> {
         let was_started = matches!(record.state, ContainerState::Running { .. });
         let has_ended = matches!(Status::of(store, &record), Status::Exited { .. });
         if record.auto_remove && was_started && has_ended {
-            match store.remove_container(&record.id) {
-                Err(ContainerError::Store(error)) => return Err(error),
-                // Its supervisor was faster.
-                Ok(()) | Err(_) => {}
+            // Other errors say that someone was faster.
+            if let Err(ContainerError::Store(error)) = store.remove_container(&record.id) {
+                return Err(error);
             }
         }
     }
