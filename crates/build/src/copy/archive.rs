@@ -95,7 +95,9 @@ impl Target<'_> {
         scratch: &Path,
     ) -> Result<(), CopyError> {
         let root = self.resolve(&[], to.as_bytes())?;
-        self.make_directory(&root)?;
+        // `--chmod` is for files, `--chown` for all that is new.
+        let owner = self.options.owner.unwrap_or((0, 0));
+        self.make_directory_as(&root, IMPLIED_MODE, owner)?;
         let mut tar = archive.tar.try_clone().map_err(|e| archive.fault(e))?;
         tar.rewind().map_err(|e| archive.fault(e))?;
         let mut reader = tar::Archive::new(BufReader::with_capacity(1 << 16, tar));

@@ -11,6 +11,9 @@ use crate::vertex::{Destination, DestinationForm};
 
 /// How many symbolic links one path may lead through, as in BuildKit.
 const MAX_LINKS: usize = 255;
+/// What docker's daemon takes from `--chmod` for directories that are made on the way, and only
+/// for them.
+const UMASK: u32 = 0o022;
 /// The mode of directories that are made on the way.
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -35,7 +38,7 @@ pub(crate) struct Target<'a> {
     pub(super) hidden: BTreeSet<Vec<u8>>,
     /// Directories that the parent lacks: nothing in them needs a look-up.
     fresh: HashSet<Vec<u8>>,
-    options: TargetOptions,
+    pub(super) options: TargetOptions,
     /// Counts the sources: hard links are kept within one.
     sources: usize,
     /// Counts the files of archives that have several names.
@@ -134,7 +137,8 @@ impl<'a> Target<'a> {
 
     /// Makes a directory and what lacks above it. Directories that are there stay as they are.
     pub(crate) fn make_directory(&mut self, path: &[u8]) -> Result<(), CopyError> {
-        let mode = self.options.mode.unwrap_or(DIRECTORY_MODE);
+        let chosen = self.options.mode.map(|mode| mode & !UMASK);
+        let mode = chosen.unwrap_or(DIRECTORY_MODE);
         let owner = self.options.owner.unwrap_or((0, 0));
         self.make_directory_as(path, mode, owner)
     }

@@ -276,6 +276,12 @@ fn errors_name_the_line_in_dockers_words() {
             "1: failed to parse stage name \"A!\": invalid reference format: repository name \
              (library/A!) must be lowercase",
         ),
+        (
+            "FROM a AS Stage\nFROM Stage",
+            None,
+            "2: failed to parse stage name \"Stage\": invalid reference format: repository name \
+             (library/Stage) must be lowercase",
+        ),
     ] {
         assert_eq!(
             graph_of(text, &[], target).map(|graph| render(&graph)),

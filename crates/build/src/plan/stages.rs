@@ -253,7 +253,7 @@ fn plan_stage(
     if base.is_empty() {
         return Err(at(PlanError::BlankBase(stage.base.clone())));
     }
-    let base = match find_stage(earlier, &base) {
+    let base = match find_base_stage(earlier, &base) {
         Some(index) => StageBase::Stage(index),
         None if base == SCRATCH => StageBase::Scratch,
         None => StageBase::Image(image(&base).map_err(at)?),
@@ -297,7 +297,14 @@ fn image(text: &str) -> Result<Reference, PlanError> {
     Ok(Reference::parse(text).map_err(invalid)?.or_latest())
 }
 
-/// Finds a stage by name; when several have it, the last one.
+/// Finds the stage that `FROM` names. Names of stages are kept in lower case, and BuildKit takes
+/// what `FROM` says as it stands: with capitals it can only be an image, which is refused.
+fn find_base_stage(stages: &[PlannedStage], name: &str) -> Option<usize> {
+    let is_named = |stage: &PlannedStage| stage.name.as_deref() == Some(name);
+    stages.iter().rposition(is_named)
+}
+
+/// Finds a stage by name, as `COPY --from` and `--target` give it; when several have it, the last one.
 fn find_stage(stages: &[PlannedStage], name: &str) -> Option<usize> {
     stages.iter().rposition(|stage| {
         let own = stage.name.as_deref();

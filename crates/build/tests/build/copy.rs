@@ -168,6 +168,25 @@ fn modes_are_those_of_chmod() {
 }
 
 #[test]
+fn directories_made_on_the_way_get_the_mode_under_a_umask() {
+    check(
+        "COPY --chmod=777 a.txt /x/y/",
+        "x",
+        &["d 755 0:0 x", "d 755 0:0 x/y", "f 777 0:0 x/y/a.txt \"a\""],
+    );
+    check(
+        "ADD --chmod=0666 dir /x",
+        "x",
+        &[
+            "d 644 0:0 x",
+            "f 666 0:0 x/one \"1\"",
+            "d 666 0:0 x/sub",
+            "f 666 0:0 x/sub/two \"2\"",
+        ],
+    );
+}
+
+#[test]
 fn links_of_the_destination_are_followed_inside_the_image() {
     check(
         "COPY a.txt /link/",
@@ -346,6 +365,9 @@ fn archives_are_unpacked_and_cannot_leave_the_destination() {
         );
         let owned = bench.build(&format!("FROM base\nADD --chown=5 {name} /to/"));
         assert!(bench.files(&owned, "to/sub/file")[0].starts_with("f 640 5:5"));
+        let moded = bench.build(&format!("FROM base\nADD --chmod=711 {name} /to/"));
+        assert_eq!(bench.files(&moded, "to")[0], "d 755 0:0 to");
+        assert!(bench.files(&moded, "to/sub/file")[0].starts_with("f 640 7:8"));
         let copied = bench.build(&format!("FROM base\nCOPY {name} /to/"));
         assert!(
             bench
