@@ -61,6 +61,9 @@ impl Command {
         match self.attempt(name, words, session) {
             Ok(exit) => exit,
             Err(error) => {
+                let misuse = error.misuse();
+                let misuse = misuse.map(|misuse| self.usage_error(session.program, name, misuse));
+                let error = misuse.as_ref().unwrap_or(&error);
                 let (text, exit) = error.report(self.voice, session.program, name);
                 if !text.is_empty() {
                     session.out.talk(&text);
@@ -88,7 +91,7 @@ impl Command {
                 session.out.data(&self.help(program, name))?;
                 return Ok(Exit::SUCCESS);
             }
-            Err(error) => return Err(self.usage_error(program, name, &error)),
+            Err(error) => return Err(error.into()),
         };
         if let Some(complaint) = self.arity.complaint(arguments.positional.len()) {
             let verb = match self.arity {
@@ -107,7 +110,7 @@ impl Command {
         (self.run)(&arguments, session)
     }
 
-    fn usage_error(&self, program: &str, name: &str, error: &FlagError) -> CommandError {
+    fn usage_error(&self, program: &str, name: &str, error: &str) -> CommandError {
         CommandError::bare(format!(
             "{error}\n\n{}\n\nRun '{program} {name} --help' for more information",
             self.usage_line(program, name)

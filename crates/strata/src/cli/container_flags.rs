@@ -234,9 +234,10 @@ fn env(arguments: &Arguments) -> Result<Vec<String>, CommandError> {
         env.extend(read_variables(path)?);
     }
     for text in arguments.all("env") {
-        env.extend(from_flag(text, &variable).map_err(|error| {
-            CommandError::client(arguments.invalid("env", &error.to_string()).to_string())
-        })?);
+        env.extend(
+            from_flag(text, &variable)
+                .map_err(|error| arguments.invalid("env", text, &error.to_string()))?,
+        );
     }
     Ok(env)
 }

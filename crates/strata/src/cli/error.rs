@@ -54,6 +54,8 @@ enum Lead {
     /// The text is complete: no introduction by the command's voice either.
     Bare,
     Plain,
+    /// About the flags: the command adds how it is used.
+    Usage,
     /// What docker's daemon would have answered; scripts look for its words.
     Daemon,
 }
@@ -114,10 +116,15 @@ impl CommandError {
         }
     }
 
+    /// Returns what is wrong with the flags, if that is the error.
+    pub(crate) fn misuse(&self) -> Option<&str> {
+        (self.lead == Lead::Usage).then_some(self.message.as_str())
+    }
+
     /// Returns what is printed and the exit code.
     pub(crate) fn report(&self, voice: Voice, program: &str, command: &str) -> (String, Exit) {
         let mut text = match self.lead {
-            Lead::Bare | Lead::Plain => self.message.clone(),
+            Lead::Bare | Lead::Plain | Lead::Usage => self.message.clone(),
             Lead::Daemon => format!("Error response from daemon: {}", self.message),
         };
         for hint in &self.hints {
@@ -146,7 +153,10 @@ impl<E: Error + 'static> From<E> for CommandError {
             }
             return Self::client(describe(any));
         }
-        if any.is::<FormatError>() || any.is::<FlagError>() {
+        if any.is::<FlagError>() {
+            return Self::new(Lead::Usage, describe(any));
+        }
+        if any.is::<FormatError>() {
             return Self::client(describe(any));
         }
         Self::daemon(describe(any))

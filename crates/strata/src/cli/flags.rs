@@ -219,7 +219,8 @@ impl Arguments {
                 });
             };
             let tail = rest.as_str();
-            if let Some(value) = tail.strip_prefix('=') {
+            // pflag takes a lone `=` for the value.
+            if let Some(value) = tail.strip_prefix('=').filter(|value| !value.is_empty()) {
                 return self.push(*flag, value.to_owned());
             }
             if flag.is_switch() {
@@ -291,14 +292,14 @@ impl Arguments {
         })
     }
 
-    /// Returns the error that the value of the flag `name` is not what it must be.
-    pub(crate) fn invalid(&self, name: &str, reason: &str) -> FlagError {
-        let (flag, value) = self
+    /// Returns the error that `value` of the flag `name` is not what it must be.
+    pub(crate) fn invalid(&self, name: &str, value: &str, reason: &str) -> FlagError {
+        let (flag, _) = self
             .flags
             .iter()
-            .rfind(|(flag, _)| flag.long == name)
+            .find(|(flag, _)| flag.long == name)
             .expect("invariant: only a flag that was given can be invalid");
-        invalid(flag, value.clone(), reason.to_owned())
+        invalid(flag, value.to_owned(), reason.to_owned())
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use oci::Platform;
+use strata::describe;
 use strata::ops::load::{ArchiveInput, load};
 
 use super::background;
@@ -49,7 +50,9 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         }
         None => ArchiveInput::Stream(Box::new(io::stdin())),
     };
-    let loaded = load(session.engine()?, input, &platform, &|_| {})?;
+    // docker streams the errors of a load, so they come without the daemon's introduction.
+    let loaded = load(session.engine()?, input, &platform, &|_| {})
+        .map_err(|error| CommandError::client(describe(&error)))?;
     let mut text = String::new();
     for image in loaded {
         for name in &image.names {

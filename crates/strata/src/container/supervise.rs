@@ -331,11 +331,8 @@ impl Supervisor<'_> {
         if let Some(to) = channel.to
             && write_fully(to, bytes).is_err()
         {
-            channel.to = None;
-            if self.log.is_none() {
-                // Nobody listens: the container shall learn it as from a closed pipe.
-                channel.from = None;
-            }
+            // Nobody listens: the container shall learn it as from a closed pipe.
+            channel.from = None;
         }
         if let (Some(log), None) = (&mut self.log, &self.log_error)
             && let Err(error) = log.write(channel.stream, bytes)

@@ -86,7 +86,9 @@ fn what_is_no_archive_is_refused() {
         strata.run(&["load", "-i", "/nofile"]).to_string(),
         "[stderr]\nopen /nofile: no such file or directory\n[exit 1]\n"
     );
-    let outcome = strata.run_with(&["load"], b"junk\n");
-    assert_eq!(outcome.code, 1, "{outcome}");
+    assert_eq!(
+        strata.run_with(&["load"], b"junk\n").to_string(),
+        "[stderr]\nunexpected EOF\n[exit 1]\n"
+    );
     assert_eq!(strata.run(&["images", "-q"]).stdout(), "");
 }

@@ -38,6 +38,10 @@ fn unknown_flags_end_with_125_on_every_command() {
         &["--bogus", "images"],
         "[stderr]\nunknown flag: --bogus\n\nUsage:  docker [OPTIONS] COMMAND [ARG...]\n\nRun 'docker --help' for more information\n[exit 125]\n",
     );
+    check(
+        &["run", "-e=", "a"],
+        "[stderr]\ninvalid argument \"=\" for \"-e, --env\" flag: invalid environment variable: =\n\nUsage:  docker run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nRun 'docker run --help' for more information\n[exit 125]\n",
+    );
     for command in ["build", "pull", "rmi", "ps", "load", "commit", "version"] {
         let outcome = strata().run(&[command, "--bogus"]);
         assert_eq!(outcome.code, 125, "{outcome}");
