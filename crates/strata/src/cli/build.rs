@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
 
 use build::{BuildOptions, CacheUse, Network, SolveError};
 use oci::{Platform, Reference, ReferenceError};
@@ -13,6 +11,7 @@ use strata::ops::image_build::ImageBuildError;
 
 use super::background;
 use super::build_display::{BuildDisplay, Style, watch};
+use super::build_source::source;
 use super::command::{Arity, Command};
 use super::environment::variable;
 use super::error::{CommandError, Exit, Voice, os_text};
@@ -22,7 +21,7 @@ use super::session::Session;
 use strata::describe;
 
 pub(crate) const COMMAND: Command = Command {
-    names: &["image build", "build", "builder build"],
+    names: &["image build", "build", "buildx build", "builder build"],
     usage: "[OPTIONS] PATH | -",
     about: "Build an image from a Dockerfile",
     flags: &[
@@ -113,9 +112,6 @@ pub(crate) const COMMAND: Command = Command {
     ..Command::DEFAULT
 };
 
-/// A Dockerfile from standard input may be this long.
-const MAX_INPUT: u64 = 16 << 20;
-
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     refuse_attestations(arguments)?;
     let style = style(arguments, session)?;
@@ -162,11 +158,11 @@ fn needs_root(error: &ImageBuildError) -> bool {
     matches!(*error.error, SolveError::Run(_)) && !rustix::process::geteuid().is_root()
 }
 
-fn failed(text: &str) -> CommandError {
+pub(super) fn failed(text: &str) -> CommandError {
     CommandError::client(format!("failed to build: {text}"))
 }
 
-fn open_error(path: &str, error: &io::Error) -> String {
+pub(super) fn open_error(path: &str, error: &std::io::Error) -> String {
     format!("open {path}: {}", os_text(error))
 }
 
@@ -264,94 +260,4 @@ fn parse_tag(text: &str) -> Result<Reference, CommandError> {
         return Err(invalid("a digest cannot be given to an image"));
     }
     Ok(name.or_latest())
-}
-
-/// What the arguments say to build.
-struct Source {
-    dockerfile: Vec<u8>,
-    name: String,
-    path: Option<PathBuf>,
-    context: Option<PathBuf>,
-}
-
-fn source(context: &str, file: Option<&str>) -> Result<Source, CommandError> {
-    let from_input = || -> Result<Vec<u8>, CommandError> {
-        let mut text = Vec::new();
-        io::stdin().lock().take(MAX_INPUT).read_to_end(&mut text)?;
-        if is_archive(&text) {
-            return Err(failed(
-                "unable to prepare context: a tar from standard input is not supported yet",
-            ));
-        }
-        Ok(text)
-    };
-    if context == "-" {
-        return Ok(Source {
-            dockerfile: from_input()?,
-            name: "Dockerfile".to_owned(),
-            path: None,
-            context: None,
-        });
-    }
-    if context.contains("://") || context.starts_with("git@") || context.starts_with("github.com/")
-    {
-        return Err(failed(&format!(
-            "unable to prepare context: remote context {context} is not supported yet"
-        )));
-    }
-    let directory = Path::new(context);
-    if !directory.is_dir() {
-        return Err(failed(&format!(
-            "unable to prepare context: path {context:?} not found"
-        )));
-    }
-    if file == Some("-") {
-        return Ok(Source {
-            dockerfile: from_input()?,
-            name: "Dockerfile".to_owned(),
-            path: None,
-            context: Some(directory.to_owned()),
-        });
-    }
-    let path = match file.filter(|file| !file.is_empty()) {
-        Some(file) => PathBuf::from(file),
-        None => default_dockerfile(directory),
-    };
-    let name = path
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let dockerfile = fs::read(&path).map_err(|error| {
-        let shown = file.unwrap_or(&name);
-        failed(&format!(
-            "failed to solve: failed to read dockerfile: {}",
-            open_error(shown, &error)
-        ))
-    })?;
-    Ok(Source {
-        dockerfile,
-        name,
-        path: Some(path),
-        context: Some(directory.to_owned()),
-    })
-}
-
-/// docker takes `dockerfile` where there is no `Dockerfile`.
-fn default_dockerfile(directory: &Path) -> PathBuf {
-    let usual = directory.join("Dockerfile");
-    let lower = directory.join("dockerfile");
-    match !usual.exists() && lower.exists() {
-        true => lower,
-        false => usual,
-    }
-}
-
-/// gzip, bzip2, xz, or the magic of a tar's first header.
-fn is_archive(text: &[u8]) -> bool {
-    const TAR_MAGIC: usize = 257;
-    text.starts_with(&[0x1f, 0x8b])
-        || text.starts_with(b"BZh")
-        || text.starts_with(&[0xfd, b'7', b'z', b'X', b'Z'])
-        || text
-            .get(TAR_MAGIC..)
-            .is_some_and(|rest| rest.starts_with(b"ustar"))
 }

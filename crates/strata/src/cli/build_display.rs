@@ -96,7 +96,7 @@ impl BuildDisplay {
                 text.extend(error.step.as_deref().map(|step| progress.failure(step)));
             }
             Self::Terminal(progress) => {
-                text.push_str(&progress.last_frame(screen()));
+                text.push_str(&progress.broken_frame(screen()));
                 text.extend(error.step.as_deref().map(|step| progress.failure(step)));
             }
         }

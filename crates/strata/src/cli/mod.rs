@@ -4,6 +4,7 @@ mod attach;
 mod background;
 mod build;
 mod build_display;
+mod build_source;
 mod builder_prune;
 mod command;
 mod commit;

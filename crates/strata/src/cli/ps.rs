@@ -5,7 +5,7 @@ use store::{ContainerRecord, Store};
 use strata::container::Container;
 use strata::container::options::short_id;
 use strata::container::status::Status;
-use strata::container::variables::label;
+use strata::ops::container_filter::ContainerFilter;
 
 use super::command::Command;
 use super::error::{CommandError, Exit};
@@ -80,15 +80,12 @@ const COMMAND_WIDTH: usize = 20;
 const MOUNT_WIDTH: usize = 15;
 
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
-    let filters = filters(arguments)?;
+    let filter = ContainerFilter::parse(arguments.all("filter"))?;
     let last = match arguments.is_on("latest") {
         true => Some(1),
         false => arguments.number("last")?.filter(|last| *last >= 0),
     };
-    let asks_for_state = filters
-        .iter()
-        .any(|(name, _)| matches!(name.as_str(), "status" | "exited"));
-    let all = arguments.is_on("all") || last.is_some() || asks_for_state;
+    let all = arguments.is_on("all") || last.is_some() || filter.concerns_state();
     let store = session.store()?;
     let no_trunc = arguments.is_on("no-trunc");
     let mut rows = Vec::new();
@@ -98,7 +95,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             continue;
         }
         let container = Container::from_record(record)?;
-        if !passes(&container, status, &filters, store)? {
+        if !filter.passes(store, &container, status) {
             continue;
         }
         rows.push(cells(&container, status, no_trunc, store));
@@ -120,74 +117,6 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     };
     session.out.data(&text)?;
     Ok(Exit::SUCCESS)
-}
-
-type Filters = Vec<(String, String)>;
-
-fn filters(arguments: &Arguments) -> Result<Filters, CommandError> {
-    let mut filters = Vec::new();
-    for filter in arguments.all("filter") {
-        let (name, value) = filter.split_once('=').unwrap_or((filter, ""));
-        let name = name.trim().to_lowercase();
-        match name.as_str() {
-            "id" | "name" | "status" | "label" | "exited" | "ancestor" => {
-                filters.push((name, value.trim().to_owned()));
-            }
-            _ => return Err(CommandError::daemon(format!("invalid filter '{name}'"))),
-        }
-    }
-    Ok(filters)
-}
-
-/// Filters of one kind are alternatives; labels must all be there.
-fn passes(
-    container: &Container,
-    status: Status,
-    filters: &Filters,
-    store: &Store,
-) -> Result<bool, CommandError> {
-    for kind in ["id", "name", "status", "exited", "ancestor"] {
-        let mut values = filters.iter().filter(|(name, _)| name == kind).peekable();
-        if values.peek().is_none() {
-            continue;
-        }
-        let mut any = false;
-        for (_, value) in values {
-            any |= matches(container, status, (kind, value), store)?;
-        }
-        if !any {
-            return Ok(false);
-        }
-    }
-    let labels = &container.options.config.labels;
-    Ok(filters
-        .iter()
-        .filter(|(name, _)| name == "label")
-        .all(|(_, value)| match value.contains('=') {
-            true => {
-                let (key, value) = label(value);
-                labels.get(&key) == Some(&value)
-            }
-            false => labels.contains_key(value),
-        }))
-}
-
-fn matches(
-    container: &Container,
-    status: Status,
-    (kind, value): (&str, &str),
-    store: &Store,
-) -> Result<bool, CommandError> {
-    let record = &container.record;
-    Ok(match kind {
-        "id" => record.id.starts_with(value),
-        "name" => record.name.contains(value.trim_start_matches(['/', '^'])),
-        "status" => status.name() == value,
-        "exited" => matches!(status, Status::Exited { .. }) && status.code().to_string() == value,
-        _ => store
-            .resolve(value)
-            .is_ok_and(|image| image.id == record.image),
-    })
 }
 
 fn cells(container: &Container, status: Status, no_trunc: bool, store: &Store) -> Vec<String> {

@@ -47,6 +47,7 @@ const COMMANDS: &[&Command] = &[
 /// Commands that only hold others.
 const GROUPS: &[(&str, &str)] = &[
     ("builder", "Manage builds"),
+    ("buildx", "Build images"),
     ("container", "Manage containers"),
     ("image", "Manage images"),
     ("registry", "Serve the store as a registry"),

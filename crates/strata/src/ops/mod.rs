@@ -3,6 +3,7 @@
 pub mod base_images;
 pub mod changes;
 pub mod commit;
+pub mod container_filter;
 pub mod create;
 pub mod history;
 pub mod image_build;

@@ -132,16 +132,25 @@ impl BuildTerminal {
         self.replace(&body)
     }
 
-    /// Returns the last frame, with every step, and the warnings.
+    /// Returns the last frame of a build that succeeded, with every step, and the warnings.
     pub(crate) fn last_frame(&mut self, size: Size) -> String {
+        let mut text = self.whole(size, " FINISHED");
+        text.push_str(&warning_summary(&self.warnings));
+        text
+    }
+
+    /// Returns the last frame of a build that failed.
+    pub(crate) fn broken_frame(&mut self, size: Size) -> String {
+        self.whole(size, "")
+    }
+
+    fn whole(&mut self, size: Size, suffix: &str) -> String {
         let all = Size {
             rows: usize::MAX,
             ..size
         };
-        let body = self.body(all, " FINISHED");
-        let mut text = self.replace(&body);
-        text.push_str(&warning_summary(&self.warnings));
-        text
+        let body = self.body(all, suffix);
+        self.replace(&body)
     }
 
     /// Returns what the failed step `name` printed last, between rulers.
