@@ -211,3 +211,35 @@ fn privileged_a_commit_holds_the_changes_and_only_them() {
         "{inspect}"
     );
 }
+
+#[test]
+fn privileged_a_killed_command_takes_its_container_with_it_and_leaves_a_record() {
+    let strata = strata();
+    strata.import_busybox("busybox");
+    let mut child = strata
+        .command(&[
+            "run",
+            "--name",
+            "killed",
+            "busybox",
+            "sh",
+            "-c",
+            "echo up; exec sleep 1000",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("a pipe");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)
+        .expect("it prints");
+    assert_eq!(line, "up\n");
+    child.kill().expect("it is there");
+    child.wait().expect("it ends");
+    // The kernel kills the container when its supervisor is gone, a moment later.
+    while !strata.run(&["ps", "-q"]).stdout().is_empty() {}
+    let status = strata.run(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"]);
+    assert_eq!(status.stdout(), "killed Exited (137)\n");
+    assert_eq!(strata.run(&["logs", "killed"]).stdout(), "up\n");
+    assert_eq!(strata.run(&["rm", "killed"]).stdout(), "killed\n");
+}
