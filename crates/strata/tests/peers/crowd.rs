@@ -11,8 +11,14 @@ const BUILDS: usize = 10;
 
 #[test]
 fn privileged_twenty_runs_and_ten_builds_at_once_all_succeed() {
-    let place = Place::new();
-    let store = place.store_with_base("store");
+    for form in ["erofs", "tree"] {
+        let place = Place::new();
+        let store = place.store_with_base("store").with_form(form);
+        check_crowd(&place, &store);
+    }
+}
+
+fn check_crowd(place: &Place, store: &Strata<'_>) {
     for number in 0..BUILDS {
         let own = format!(
             "FROM base:1\nRUN echo shared > /shared\nCOPY own /own\nRUN cat /own > /copy-{number}\nCMD cat /own /copy-{number}\n"
@@ -33,14 +39,14 @@ fn privileged_twenty_runs_and_ten_builds_at_once_all_succeed() {
             "echo",
             &echo,
         ];
-        children.push((echo.clone(), start(&store, &args)));
+        children.push((echo.clone(), start(store, &args)));
         if number % 2 == 0 {
             let number = number / 2;
             let tag = format!("built:{number}");
             let context = format!("context{number}");
             children.push((
                 String::new(),
-                start(&store, &["build", "-t", &tag, &context]),
+                start(store, &["build", "-t", &tag, &context]),
             ));
         }
     }
@@ -61,10 +67,10 @@ fn privileged_twenty_runs_and_ten_builds_at_once_all_succeed() {
         }
     }
 
-    let names = lines(&store, &["ps", "-a", "--format", "{{.Names}} {{.State}}"]);
+    let names = lines(store, &["ps", "-a", "--format", "{{.Names}} {{.State}}"]);
     let expected = (0..RUNS).map(|number| format!("run{number} exited"));
     assert_eq!(names, expected.collect());
-    let images = lines(&store, &["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let images = lines(store, &["images", "--format", "{{.Repository}}:{{.Tag}}"]);
     let expected = (0..BUILDS).map(|number| format!("built:{number}"));
     assert_eq!(images, expected.chain(["base:1".to_owned()]).collect());
     for number in 0..BUILDS {

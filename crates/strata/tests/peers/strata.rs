@@ -12,12 +12,25 @@ use crate::place::{Place, output, unmount_below};
 pub(crate) struct Strata<'a> {
     place: &'a Place,
     directory: PathBuf,
+    form: Option<&'static str>,
 }
 
 impl<'a> Strata<'a> {
     pub(crate) fn new(place: &'a Place, name: &str) -> Self {
         let directory = place.path(name);
-        Self { place, directory }
+        Self {
+            place,
+            directory,
+            form: None,
+        }
+    }
+
+    /// Forces the form in which layers are mounted.
+    pub(crate) fn with_form(self, form: &'static str) -> Self {
+        Self {
+            form: Some(form),
+            ..self
+        }
     }
 
     /// Returns a command of strata.
@@ -25,7 +38,8 @@ impl<'a> Strata<'a> {
         let mut command = self.place.command(env!("CARGO_BIN_EXE_strata"), args);
         command
             .env("STRATA_ROOT", self.directory.join("root"))
-            .env("STRATA_RUN", self.directory.join("run"));
+            .env("STRATA_RUN", self.directory.join("run"))
+            .envs(self.form.map(|form| ("STRATA_LAYER_FORM", form)));
         command
     }
 
