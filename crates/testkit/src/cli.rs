@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
 use tempfile::TempDir;
@@ -244,8 +245,37 @@ const APPLETS: &[&str] = &[
     "wc",
 ];
 
+/// How long what commands left to the background may take.
+const BACKGROUND: Duration = Duration::from_secs(20);
+
+impl CommandLine {
+    /// Waits until no process works in the directory: commands leave work to the background, which
+    /// would make files again that are being deleted here.
+    fn wait_for_background(&self) {
+        let root = format!("STRATA_ROOT={}", self.path("root").display());
+        let started = Instant::now();
+        while started.elapsed() < BACKGROUND && is_at_work(&root) {
+            thread::yield_now();
+        }
+    }
+}
+
+/// Tells whether a process has `variable` in its environment.
+fn is_at_work(variable: &str) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return false;
+    };
+    processes.flatten().any(|process| {
+        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|found| found == variable.as_bytes())
+    })
+}
+
 impl Drop for CommandLine {
     fn drop(&mut self) {
+        self.wait_for_background();
         let run = self.path("run");
         let Ok(mounts) = fs::read_to_string("/proc/self/mounts") else {
             return;

@@ -328,16 +328,17 @@ impl Supervisor<'_> {
             return false;
         }
         let bytes = &buffer[..length];
+        // Kept before it is shown: what someone has seen is in the log.
+        if let (Some(log), None) = (&mut self.log, &self.log_error)
+            && let Err(error) = log.write(channel.stream, bytes)
+        {
+            self.log_error = Some(error);
+        }
         if let Some(to) = channel.to
             && write_fully(to, bytes).is_err()
         {
             // Nobody listens: the container shall learn it as from a closed pipe.
             channel.from = None;
-        }
-        if let (Some(log), None) = (&mut self.log, &self.log_error)
-            && let Err(error) = log.write(channel.stream, bytes)
-        {
-            self.log_error = Some(error);
         }
         true
     }
