@@ -53,7 +53,7 @@ fn privileged_an_image_can_be_pulled_by_its_digest() {
 }
 
 #[test]
-fn privileged_podman_pulls_what_strata_pushed() {
+fn privileged_podman_pulls_and_runs_what_strata_pushed() {
     let place = Place::new();
     let registry = Registry::docker(&place);
     let store = place.store_with_app("store");
@@ -62,6 +62,9 @@ fn privileged_podman_pulls_what_strata_pushed() {
     store.run(&["push", &name]);
     place.podman(&["pull", "--quiet", &name]);
     assert_eq!(place.podman_id(&name), store.id("app:1"));
+    assert_eq!(place.podman_run(&name, &[]), "built");
+    let cat = ["cat", "/etc/os-release"];
+    assert_eq!(place.podman_run(&name, &cat), "ID=peers\nNAME=\"Peers\"");
     let (ours, theirs) = (place.path("ours.tar"), place.path("theirs.tar"));
     store.run(&["save", "-o", ours.to_str().unwrap(), "app:1"]);
     let save = ["save", "--quiet", "--format", "docker-archive", "-o"];
