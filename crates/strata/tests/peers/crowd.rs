@@ -10,7 +10,7 @@ const RUNS: usize = 20;
 const BUILDS: usize = 10;
 
 #[test]
-fn privileged_twenty_runs_and_ten_builds_at_once_all_succeed() {
+fn privileged_kept_containers_and_builds_made_at_once_are_all_listed_in_both_forms() {
     for form in ["erofs", "tree"] {
         let place = Place::new();
         let store = place.store_with_base("store").with_form(form);
