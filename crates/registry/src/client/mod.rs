@@ -17,6 +17,7 @@ mod refusal;
 mod registry;
 mod remote;
 mod request;
+mod resolver;
 mod transport;
 mod upload;
 

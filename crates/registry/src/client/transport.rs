@@ -21,6 +21,7 @@ use super::error::{ClientError, NetworkError, Problem, SetupError, describe};
 use super::options::Timeouts;
 use super::registry::is_loopback;
 use super::request::{Request, Stream};
+use super::resolver::Resolver;
 
 /// The piece in which a body is sent.
 const CHUNK: usize = 256 << 10;
@@ -220,6 +221,7 @@ impl Transport {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
+            .dns_resolver(Resolver::default())
             .connect_timeout(self.timeouts.connect);
         let builder = match way {
             // Reading the system's root certificates takes longer than a whole local pull.
