@@ -37,8 +37,8 @@ pub use container::{ContainerError, ContainerRecord, ContainerState};
 pub use error::StoreError;
 pub use exchange::{
     BlobOutcome, Compress, Copied, CopyError, CopyOptions, CopyOutcome, Event, ExchangeError,
-    Fault, LayerForm, LayerId, ManifestPolicy, OpenBlob, Progress, Resolved, Side, Source,
-    StoreSource, StoreTarget, Target, Unpack, copy,
+    Fault, LayerId, ManifestPolicy, OpenBlob, Progress, Resolved, Side, Source, StoreSource,
+    StoreTarget, Target, Unpack, copy, push,
 };
 pub use image::{ImageRecord, NewImage};
 pub use layer::{LayerRecord, NewLayer};

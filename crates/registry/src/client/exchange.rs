@@ -76,16 +76,16 @@ impl Target for Remote {
 impl Remote {
     /// Lets a push mount `blobs` from other repositories of the same registry that the store
     /// knows to have them, instead of sending them.
-    pub fn offer_mounts(mut self, store: &Store, blobs: &[Descriptor]) -> Result<Self, StoreError> {
+    pub fn offer_mounts(mut self, store: &Store, blobs: &[Digest]) -> Result<Self, StoreError> {
         for blob in blobs {
-            let origins = store.origins(&blob.digest)?;
+            let origins = store.origins(blob)?;
             let from = origins.iter().find_map(|repository| {
                 let (registry, path) = repository.split_once('/')?;
                 let elsewhere = path != self.reference.path();
                 (registry == self.reference.registry() && elsewhere).then_some(path)
             });
             if let Some(from) = from {
-                self.mounts.insert(blob.digest, from.to_owned());
+                self.mounts.insert(*blob, from.to_owned());
             }
         }
         Ok(self)

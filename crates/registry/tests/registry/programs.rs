@@ -133,7 +133,9 @@ fn docker_registry_mounts_from_where_the_store_knows_a_layer_to_be() {
     first.record_origins(&here.store, &blobs).expect("recorded");
     let offer = |name: &str| {
         let remote = registry.remote(name, impatient());
-        remote.offer_mounts(&here.store, &blobs).expect("read")
+        remote
+            .offer_mounts(&here.store, &[descriptor.digest])
+            .expect("read")
     };
     let outcome = offer("team/second:1").put_blob(&descriptor, None, &open, &|_| {});
     let from = "team/first".to_owned();
@@ -147,7 +149,9 @@ fn docker_registry_mounts_from_where_the_store_knows_a_layer_to_be() {
     let blobs = [lost.clone()];
     gone.record_origins(&here.store, &blobs).expect("recorded");
     let third = registry.remote("team/third:1", impatient());
-    let third = third.offer_mounts(&here.store, &blobs).expect("read");
+    let third = third
+        .offer_mounts(&here.store, &[lost.digest])
+        .expect("read");
     let outcome = third.put_blob(&lost, None, &open, &|_| {});
     assert_eq!(outcome.expect("stored"), BlobOutcome::Stored);
     assert!(third.has_blob(&lost, None).expect("an answer"));

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use oci::{Descriptor, Digest, ImageId, MediaType, Platform, Reference};
 use registry::{Access, Remote};
 use store::{
-    BlobOutcome, CopyError, CopyOptions, Event, LayerForm, Source as _, Store, StoreSource,
-    StoreTarget, Target as _, copy,
+    BlobOutcome, CopyError, CopyOptions, Event, Source as _, Store, StoreSource, StoreTarget,
+    Target as _, copy,
 };
 
 use crate::fixture::{Counter, Shelf, unpack};
@@ -29,7 +29,7 @@ pub(crate) fn push(
     id: ImageId,
     remote: Remote,
 ) -> Result<(Digest, Vec<BlobOutcome>), CopyError> {
-    let source = StoreSource::new(store, id, LayerForm::AsStored, 2).expect("an image");
+    let source = StoreSource::new(store, id).expect("an image");
     let outcomes = std::sync::Mutex::new(BTreeMap::new());
     let events = |event| {
         let (layer, outcome) = match event {
@@ -292,9 +292,10 @@ fn a_layer_is_mounted_from_where_the_store_knows_it_to_be() {
     first
         .record_origins(&here.store, &layers)
         .expect("recorded");
+    let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
     let second = counter
         .remote("team/second:1")
-        .offer_mounts(&here.store, &layers)
+        .offer_mounts(&here.store, &digests)
         .expect("read");
     let outcome = second.put_blob(&layers[0], None, &|_| unreachable!(), &|_| {});
     let from = "team/first".to_owned();

@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{Cursor, Read as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use oci::{
     Descriptor, DiffId, Digest, ImageConfig, ImageId, MAX_CONFIG_SIZE, Manifest, ManifestOrIndex,
@@ -13,17 +11,14 @@ use oci::{
 
 use super::opener::{Cancel, Opener};
 use super::stream::Stream;
-use super::{BlobOutcome, CopyError, Event, ExchangeError, Fault, LayerId, Source, Target};
-use crate::StoreError;
+use super::transfer::Work;
+use super::{BlobOutcome, CopyError, Event, ExchangeError, LayerId, Source, Target};
 
 /// How deep indexes may name indexes.
 const MAX_INDEX_DEPTH: usize = 4;
 
 /// More layers than any tool makes; docker refuses more than 127.
 const MAX_LAYERS: usize = 2000;
-
-/// How often a target is tried again after a failure that may pass.
-const TARGET_RETRIES: u32 = 3;
 
 /// How to copy.
 pub struct CopyOptions<'a> {
@@ -76,13 +71,7 @@ pub fn copy(
 ) -> Result<Copied, CopyError> {
     let selected = select(source, &options.platform)?;
     let (manifest, descriptor) = (&selected.manifest, &selected.descriptor);
-    let started = |layers| {
-        (options.events)(Event::Manifest {
-            named: selected.named.digest,
-            manifest: descriptor.digest,
-            layers,
-        });
-    };
+    let started = |layers| (options.events)(Event::Image { layers });
     let copied = |outcome| Copied {
         named: selected.named.clone(),
         manifest: descriptor.clone(),
@@ -173,7 +162,8 @@ fn fetch_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>,
         });
     }
     let cancel = Cancel::default();
-    let opener = Opener::new(source, descriptor, &cancel, |_| {});
+    let open_source = |blob: &Descriptor, offset| source.open_blob(blob, offset);
+    let opener = Opener::new(&open_source, descriptor, &cancel, |_| {});
     let open = |offset| opener.open(offset);
     let mut stream = Stream::new(descriptor, 0, &open, &|_| {});
     let mut bytes = Vec::new();
@@ -239,115 +229,14 @@ fn is_layer(media_type: &MediaType) -> bool {
             .any(|prefix| media_type.0.starts_with(prefix))
 }
 
-/// What the threads of one copy share.
-struct Work<'a> {
-    source: &'a dyn Source,
-    target: &'a dyn Target,
-    options: &'a CopyOptions<'a>,
-    cancel: Cancel,
-    failure: Mutex<Option<CopyError>>,
-}
-
-impl Work<'_> {
-    /// Runs `task` for every item on a few threads. The first failure stops all.
-    fn each<T: Sync>(
-        &self,
-        items: &[T],
-        task: impl Fn(&T) -> Result<(), CopyError> + Sync,
-    ) -> Result<(), CopyError> {
-        let next = AtomicUsize::new(0);
-        let worker = || {
-            while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if self.cancel.is_set() {
-                    return;
-                }
-                if let Err(error) = task(item) {
-                    let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-                    failure.get_or_insert(error);
-                    // Only now: failures that follow may come from the cancelling.
-                    self.cancel.set();
-                }
-            }
-        };
-        let threads = self.options.parallel.clamp(1, items.len().max(1));
-        if threads == 1 {
-            worker();
-        } else {
-            thread::scope(|scope| {
-                for _ in 0..threads {
-                    scope.spawn(worker);
-                }
-            });
-        }
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.take().map_or(Ok(()), Err)
-    }
-
-    fn transfer(&self, layer: LayerId, blob: &Descriptor) -> Result<(), CopyError> {
-        let events = self.options.events;
-        events(Event::LayerStarted { layer });
-        let mut corrupt = false;
-        let mut failures = 0;
-        loop {
-            let opener = Opener::new(self.source, blob, &self.cancel, |error| {
-                events(Event::LayerRetry { layer, error });
-            });
-            let result = self.target.put_blob(
-                blob,
-                Some(&layer.diff_id),
-                &|offset| opener.open(offset),
-                &|done| events(Event::LayerProgress { layer, done }),
-            );
-            let error = match result {
-                Ok(outcome) => {
-                    events(Event::LayerDone { layer, outcome });
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            let again = match error.fault() {
-                Fault::Corrupt => !std::mem::replace(&mut corrupt, true),
-                Fault::Transient => !opener.gave_up() && failures < TARGET_RETRIES,
-                Fault::Permanent => false,
-            };
-            if !again || self.cancel.is_set() {
-                return Err(blame(error, &opener));
-            }
-            failures += 1;
-            let text = error.to_string();
-            events(Event::LayerRetry { layer, error: text });
-            self.cancel.wait(Cancel::delay(failures, error.delay()));
-        }
-    }
-}
-
-/// Says which side a failed transfer is to be laid to.
-fn blame(error: ExchangeError, opener: &Opener<'_>) -> CopyError {
-    let wrong_content = error.fault() == Fault::Corrupt
-        || matches!(
-            error.inner().downcast_ref(),
-            Some(StoreError::DiffIdMismatch { .. })
-        );
-    if opener.gave_up() || wrong_content {
-        CopyError::Source(error)
-    } else {
-        CopyError::Target(error)
-    }
-}
-
 fn copy_layers(
     source: &dyn Source,
     target: &dyn Target,
     options: &CopyOptions<'_>,
     layers: &[(LayerId, Descriptor)],
 ) -> Result<(), CopyError> {
-    let work = Work {
-        source,
-        target,
-        options,
-        cancel: Cancel::default(),
-        failure: Mutex::new(None),
-    };
+    let open = |blob: &Descriptor, offset| source.open_blob(blob, offset);
+    let work = Work::new(&open, target, options);
     let missing = Mutex::new(HashSet::new());
     work.each(layers, |(layer, blob)| {
         let there = target.has_blob(blob, Some(&layer.diff_id));
@@ -372,7 +261,7 @@ fn copy_layers(
     work.each(&queue, |(layer, blob)| work.transfer(*layer, blob))
 }
 
-fn put_config(
+pub(super) fn put_config(
     target: &dyn Target,
     descriptor: &Descriptor,
     bytes: Vec<u8>,

@@ -10,23 +10,20 @@ pub struct LayerId {
     /// Its place in the image, bottom = 0. A blob that stands in several places counts once, at
     /// the lowest.
     pub index: usize,
-    /// The digest of the blob.
+    /// The digest of the blob; of the uncompressed content as long as the blob is not made.
     pub digest: Digest,
     /// The digest of its uncompressed content.
     pub diff_id: DiffId,
 }
 
-/// Something that happened during a copy. The manifest comes first; then for each layer either
+/// Something that happened during a copy. The image comes first; then for each layer either
 /// that it exists, or queued, started, progress and done. All that exist or are queued are told
-/// before the first is started.
+/// before the first is started, but for layers that are compressed on the way: those are queued
+/// when they are.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The manifest to copy is known.
-    Manifest {
-        /// What the source's name led to: the manifest or an index.
-        named: Digest,
-        /// The manifest.
-        manifest: Digest,
+    /// What the image consists of is known.
+    Image {
         /// The layers, bottom first, each once; none when the target has the whole image.
         layers: Vec<LayerId>,
     },

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oci::Descriptor;
 
-use super::{ExchangeError, Fault, Source};
+use super::{ExchangeError, Fault};
 
 /// How often a source may fail in a row without sending a byte.
 const MAX_FAILURES: u32 = 5;
@@ -52,12 +52,16 @@ impl Cancel {
 /// The copy was cancelled because another layer failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cancelled")]
-struct Cancelled;
+pub(super) struct Cancelled;
+
+/// Opens any blob of a source at an offset.
+pub(super) type OpenSource<'a> =
+    dyn Fn(&Descriptor, u64) -> Result<Box<dyn Read + Send>, ExchangeError> + Sync + 'a;
 
 /// Opens one blob of a source. When it is opened again after a failure it waits first; when that
 /// makes no sense any more it returns the failure.
 pub(super) struct Opener<'a> {
-    source: &'a dyn Source,
+    source: &'a OpenSource<'a>,
     blob: &'a Descriptor,
     cancel: &'a Cancel,
     on_retry: Box<dyn Fn(String) + Sync + 'a>,
@@ -75,7 +79,7 @@ struct Watch {
 
 impl<'a> Opener<'a> {
     pub(super) fn new(
-        source: &'a dyn Source,
+        source: &'a OpenSource<'a>,
         blob: &'a Descriptor,
         cancel: &'a Cancel,
         on_retry: impl Fn(String) + Sync + 'a,
@@ -105,7 +109,7 @@ impl<'a> Opener<'a> {
             if self.cancel.is_set() {
                 return Err(ExchangeError::permanent(Cancelled));
             }
-            match self.source.open_blob(self.blob, offset) {
+            match (self.source)(self.blob, offset) {
                 Ok(inner) => {
                     return Ok(Box::new(Watched {
                         inner,

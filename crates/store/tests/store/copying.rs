@@ -3,13 +3,14 @@
 use std::error::Error;
 use std::io::{Read, Write};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::read::GzEncoder;
 use oci::{Descriptor, DiffId, Digest, Index, MediaType, Reference};
 use store::{
-    BlobOutcome, Copied, CopyError, CopyOutcome, Event, ExchangeError, LayerForm, OpenBlob,
-    Progress, Side, Store, StoreError, StoreSource, StoreTarget, Target, copy,
+    BlobOutcome, Copied, CopyError, CopyOutcome, Event, ExchangeError, OpenBlob, Progress, Side,
+    Store, StoreError, StoreTarget, Target, copy, push,
 };
 
 use crate::fixture::{Fixture, config_with};
@@ -21,7 +22,7 @@ fn pull(store: &Store, source: &MemorySource) -> Result<Copied, CopyError> {
 
 fn kinds(events: Vec<Event>) -> Vec<&'static str> {
     let kind = |event: &Event| match event {
-        Event::Manifest { .. } => "manifest",
+        Event::Image { .. } => "image",
         Event::LayerQueued { .. } => "queued",
         Event::LayerExists { .. } => "exists",
         Event::LayerStarted { .. } => "started",
@@ -92,7 +93,7 @@ fn what_is_there_is_not_copied_again() {
     assert_eq!(
         kinds,
         [
-            "manifest", "exists", "queued", "started", "progress", "done"
+            "image", "exists", "queued", "started", "progress", "done"
         ]
     );
     assert!(other.offsets(&other.layer(0).digest).is_empty());
@@ -393,14 +394,10 @@ fn a_pushed_image_arrives_whole_and_always_with_the_same_digest() {
     let (local, remote) = (here.open(), there.open());
     let id = here.image(&local, "pushed");
     let target = StoreTarget::new(&remote, &unpack);
-    let push = || {
-        let form = LayerForm::Compressed(&compress);
-        let source = StoreSource::new(&local, id, form, 2).expect("prepared");
-        copy(&source, &target, &options(&|_| {})).expect("copied")
-    };
-    let pushed = push();
+    let send = || push(&local, &id, &compress, &target, &options(&|_| {})).expect("copied");
+    let pushed = send();
     assert_eq!(pushed.image, id);
-    assert_eq!(push().outcome, CopyOutcome::UpToDate);
+    assert_eq!(send().outcome, CopyOutcome::UpToDate);
     let image = local.image(&id).expect("read").expect("there");
     assert_eq!(
         image.manifest.expect("recorded").digest,
@@ -419,6 +416,82 @@ fn a_pushed_image_arrives_whole_and_always_with_the_same_digest() {
     assert_eq!(local.resolve(&by_digest).expect("found").id, id);
 }
 
+/// A store that tells when a layer has come.
+struct Telling<'a> {
+    inner: StoreTarget<'a>,
+    came: std::sync::mpsc::Sender<Digest>,
+}
+
+impl Target for Telling<'_> {
+    fn has_blob(&self, blob: &Descriptor, layer: Option<&DiffId>) -> Result<bool, ExchangeError> {
+        self.inner.has_blob(blob, layer)
+    }
+
+    fn put_blob(
+        &self,
+        blob: &Descriptor,
+        layer: Option<&DiffId>,
+        open: &OpenBlob<'_>,
+        progress: &Progress<'_>,
+    ) -> Result<BlobOutcome, ExchangeError> {
+        let outcome = self.inner.put_blob(blob, layer, open, progress)?;
+        if let Some(layer) = layer {
+            self.came.send(*layer.digest()).expect("the test listens");
+        }
+        Ok(outcome)
+    }
+
+    fn put_manifest(&self, kind: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError> {
+        self.inner.put_manifest(kind, bytes)
+    }
+}
+
+#[test]
+fn a_layer_is_sent_while_the_next_is_compressed() {
+    let (here, there) = (Fixture::new(), Fixture::new());
+    let (local, remote) = (here.open(), there.open());
+    // The largest is compressed first.
+    let id = here.image(&local, "larger than the shared layer");
+    let (came, arrivals) = std::sync::mpsc::channel();
+    let target = Telling {
+        inner: StoreTarget::new(&remote, &unpack),
+        came,
+    };
+    let arrivals = std::sync::Mutex::new(arrivals);
+    let waiting = |tar: &mut dyn Read, out: &mut dyn Write| {
+        let mut bytes = Vec::new();
+        tar.read_to_end(&mut bytes)?;
+        if bytes == b"shared" {
+            let arrivals = arrivals.lock().expect("not poisoned");
+            arrivals.recv_timeout(Duration::from_secs(60))?;
+        }
+        compress(&mut &bytes[..], out)
+    };
+    let pushed = push(&local, &id, &waiting, &target, &options(&|_| {})).expect("copied");
+    assert_eq!(remote.images().expect("read")[0].id, id);
+    let whole = Fixture::new();
+    let whole = whole.open();
+    let target = StoreTarget::new(&whole, &unpack);
+    let again = push(&local, &id, &compress, &target, &options(&|_| {})).expect("copied");
+    assert_eq!(again.manifest, pushed.manifest);
+}
+
+#[test]
+fn a_push_ends_when_a_layer_cannot_be_compressed() {
+    let (here, there) = (Fixture::new(), Fixture::new());
+    let (local, remote) = (here.open(), there.open());
+    let id = here.image(&local, "pushed");
+    let target = StoreTarget::new(&remote, &unpack);
+    let failing = |_: &mut dyn Read, _: &mut dyn Write| Err("no space for it".into());
+    let error = push(&local, &id, &failing, &target, &options(&|_| {})).expect_err("refused");
+    assert_eq!(error.side(), Side::Source);
+    assert!(
+        format!("{error:?}").contains("no space for it"),
+        "{error:?}"
+    );
+    push(&local, &id, &compress, &target, &options(&|_| {})).expect("copied");
+}
+
 #[test]
 fn a_pulled_image_is_pushed_with_the_digest_it_had() {
     let fixture = Fixture::new();
@@ -426,15 +499,10 @@ fn a_pulled_image_is_pushed_with_the_digest_it_had() {
     for form in [LayerBytes::Gzip, LayerBytes::Tar] {
         let source = MemorySource::image(&[b"one", b"two"], form);
         let copied = pull(&store, &source).expect("copied");
-        let form = LayerForm::Compressed(&compress);
-        let source = StoreSource::new(&store, copied.image, form, 2).expect("prepared");
         let other = Fixture::new();
         let other = other.open();
-        let pushed = copy(
-            &source,
-            &StoreTarget::new(&other, &unpack),
-            &options(&|_| {}),
-        );
+        let target = StoreTarget::new(&other, &unpack);
+        let pushed = push(&store, &copied.image, &compress, &target, &options(&|_| {}));
         assert_eq!(
             pushed.expect("copied").manifest.digest,
             copied.manifest.digest
@@ -454,8 +522,11 @@ fn dropped_compressed_blobs_are_made_again() {
     assert!(!store.has_blob(&layer).expect("read"));
     let (_, manifest) = store.manifest_of(&copied.image).expect("generated");
     assert_ne!(Digest::of(&manifest), copied.manifest.digest);
-    let form = LayerForm::Compressed(&compress);
-    StoreSource::new(&store, copied.image, form, 1).expect("prepared");
+    let other = Fixture::new();
+    let other = other.open();
+    let target = StoreTarget::new(&other, &unpack);
+    let sent = push(&store, &copied.image, &compress, &target, &options(&|_| {}));
+    sent.expect("copied");
     assert!(store.has_blob(&layer).expect("read"));
 }
 

@@ -1,11 +1,8 @@
 //! Images to a registry.
 
-use oci::{Platform, Reference};
+use oci::{Digest, ImageId, MAX_MANIFEST_SIZE, Platform, Reference};
 use registry::ClientError;
-use store::{
-    Copied, CopyError, CopyOptions, Event, ExchangeError, LayerForm, Source as _, Store,
-    StoreError, StoreSource, copy,
-};
+use store::{Copied, CopyError, CopyOptions, Event, Store, StoreError};
 
 use super::layers::compress;
 use super::pull::layers;
@@ -23,9 +20,6 @@ pub enum PushError {
     /// The registry cannot be used.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The image cannot be read.
-    #[error(transparent)]
-    Read(#[from] ExchangeError),
     /// The image was not copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -56,19 +50,29 @@ pub fn push(
         local_tags(store, name)?;
         return Err(PushError::NoSuchTag(name.familiar()));
     };
-    let parallel = super::parallel_layers();
-    let source = StoreSource::new(store, image, LayerForm::Compressed(&compress), parallel)?;
-    let layers = layers(&source.resolve()?.bytes);
     let remote = engine.client().repository(name)?;
-    let remote = remote.offer_mounts(store, &layers)?;
+    let remote = remote.offer_mounts(store, &known_blobs(store, image)?)?;
     let options = CopyOptions {
         platform: Platform::host(),
-        parallel,
+        parallel: super::parallel_layers(),
         events,
     };
-    let copied = copy(&source, &remote, &options)?;
+    let copied = store::push(store, &image, &compress, &remote, &options)?;
     store.tag(name, &image, Some(&copied.manifest.digest))?;
-    remote.record_origins(store, &layers)?;
+    let manifest = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE)?;
+    remote.record_origins(store, &layers(&manifest))?;
     drop(lock);
     Ok(copied)
+}
+
+/// Returns the digests under which a registry may know the layers of an image already.
+fn known_blobs(store: &Store, image: ImageId) -> Result<Vec<Digest>, StoreError> {
+    let record = store.image(&image)?;
+    let record = record.ok_or(StoreError::ImageNotFound(image))?;
+    let mut blobs = Vec::new();
+    for layer in &record.layers {
+        blobs.push(*layer.digest());
+        blobs.extend(store.compressed(layer)?.into_iter().map(|blob| blob.digest));
+    }
+    Ok(blobs)
 }

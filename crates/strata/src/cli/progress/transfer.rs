@@ -26,6 +26,7 @@ pub(crate) struct Transfer {
     /// The columns of the terminal; `None` when there is none.
     columns: Option<usize>,
     lines: HashMap<usize, Line>,
+    queued: usize,
 }
 
 /// One layer on a terminal.
@@ -40,6 +41,9 @@ struct Line {
 
 /// A terminal shows no more than this many frames a second.
 const FRAME: Duration = Duration::from_millis(100);
+
+/// docker sends this many layers at once, and says of the others that they wait.
+const UPLOADS: usize = 5;
 
 /// docker leaves the bar out on narrower terminals.
 const BAR_COLUMNS: usize = 110;
@@ -56,6 +60,7 @@ impl Transfer {
             heading,
             columns,
             lines: HashMap::new(),
+            queued: 0,
         }
     }
 
@@ -63,7 +68,7 @@ impl Transfer {
     pub(crate) fn text(&mut self, event: &Event) -> String {
         let pull = self.direction == Direction::Pull;
         match event {
-            Event::Manifest { layers, .. } => {
+            Event::Image { layers } => {
                 let mut text = self.heading.take().map_or_else(String::new, |h| h + "\n");
                 if !pull {
                     text.extend(layers.iter().rev().map(|layer| self.prepare(layer)));
@@ -114,8 +119,12 @@ impl Transfer {
         if let Some(line) = self.lines.get_mut(&layer.index) {
             line.size = size;
         }
+        self.queued += 1;
         match self.columns {
             Some(_) if is_new => format!("{}: Waiting\n", self.id(layer)),
+            None if self.direction == Direction::Push && self.queued > UPLOADS => {
+                self.step(layer, "Waiting")
+            }
             Some(_) | None => String::new(),
         }
     }
@@ -238,13 +247,10 @@ mod tests {
 
     #[test]
     fn a_pull_names_blobs_in_dockers_words() {
-        let digest = Digest::from_bytes([1; 32]);
         check(
             Direction::Pull,
             &[
-                Event::Manifest {
-                    named: digest,
-                    manifest: digest,
+                Event::Image {
                     layers: vec![layer(0), layer(1)],
                 },
                 Event::LayerQueued {
@@ -285,9 +291,7 @@ mod tests {
         check(
             Direction::Push,
             &[
-                Event::Manifest {
-                    named: Digest::from_bytes([1; 32]),
-                    manifest: Digest::from_bytes([1; 32]),
+                Event::Image {
                     layers: vec![layer(0)],
                 },
                 Event::LayerQueued {
