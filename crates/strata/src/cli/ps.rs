@@ -14,6 +14,7 @@ use super::history::ellipsis;
 use super::images::LIST_FORMAT_HELP;
 use super::listing::{Field, Listing};
 use super::session::Session;
+use super::template;
 use super::units;
 
 pub(crate) const COMMAND: Command = Command {
@@ -124,7 +125,7 @@ fn cells(container: &Container, status: Status, no_trunc: bool, store: &Store) -
     let options = &container.options;
     let now = units::now();
     let created = moment(record.created);
-    let command = record.command.join(" ");
+    let command = command_text(&record.command);
     let command = match no_trunc {
         true => command,
         false => ellipsis(&command, COMMAND_WIDTH),
@@ -145,7 +146,7 @@ fn cells(container: &Container, status: Status, no_trunc: bool, store: &Store) -
         })
         .collect();
     vec![
-        format!("\"{command}\""),
+        template::quote(&command),
         units::date(created),
         match no_trunc {
             true => record.id.clone(),
@@ -163,6 +164,21 @@ fn cells(container: &Container, status: Status, no_trunc: bool, store: &Store) -
         status.name().to_owned(),
         status_text(status, now),
     ]
+}
+
+/// Joins the words of a command; arguments with spaces stand in quotes, as docker shows them.
+fn command_text(command: &[String]) -> String {
+    let mut text = String::new();
+    for (index, word) in command.iter().enumerate() {
+        if index == 0 {
+            text.push_str(word);
+        } else if word.contains(' ') {
+            text.push_str(&format!(" '{word}'"));
+        } else {
+            text.push_str(&format!(" {word}"));
+        }
+    }
+    text
 }
 
 fn status_text(status: Status, now: Timestamp) -> String {
@@ -190,4 +206,21 @@ fn image(record: &ContainerRecord, store: &Store) -> String {
 
 fn moment(time: store::Timestamp) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(time.0)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_with_spaces_stand_in_quotes() {
+        let words =
+            |words: &[&str]| -> Vec<String> { words.iter().map(|w| (*w).to_owned()).collect() };
+        assert_eq!(
+            command_text(&words(&["sh", "-c", "exit 3"])),
+            "sh -c 'exit 3'"
+        );
+        assert_eq!(command_text(&words(&["/my prog"])), "/my prog");
+        assert_eq!(template::quote("a\u{1b}[2J"), "\"a\\u001b[2J\"");
+    }
 }

@@ -238,7 +238,8 @@ fn write_json(out: &mut String, value: &Value) {
     }
 }
 
-fn quote(string: &str) -> String {
+/// Returns `string` in double quotes, with control characters escaped.
+pub(crate) fn quote(string: &str) -> String {
     serde_json::to_string(string).expect("a string is always JSON")
 }
 
