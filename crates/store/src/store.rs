@@ -16,7 +16,7 @@
 //!   layers/         shared mounts of layers
 //! ```
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci::Digest;
 use rusqlite::{Connection, Transaction};
+use rustix::fs::IFlags;
 
 use crate::db::{self, Missing, Schema};
 use crate::error::at;
@@ -41,6 +42,9 @@ const DIRECTORIES: [&str; 7] = [
     "ingest",
     "trash",
 ];
+
+/// Directories whose subdirectories have nothing to do with each other.
+const APART: [&str; 2] = ["containers", "ingest"];
 
 /// An open store. Cheap to open and to clone, may be shared by threads; any number of processes
 /// may have it open. It must not be used across a fork: the child opens it again.
@@ -209,12 +213,28 @@ fn create(root: &Path, format_path: &Path) -> Result<Format, StoreError> {
     for directory in DIRECTORIES {
         make_directory(&root.join(directory))?;
     }
+    for directory in APART {
+        // An optimisation of ext4, which other file systems refuse.
+        set_apart(&root.join(directory)).unwrap_or_default();
+    }
     let mut connection = db::open(&root.join("db.sqlite"), Missing::Create)?;
     db::migrate(&mut connection, journal_mode(root)?)?;
     // Last: a store with this file is complete.
     let format = Format::current();
     format.write(format_path)?;
     Ok(format)
+}
+
+/// Lets ext4 place each subdirectory in a part of the disk of its own. Beside one that was just
+/// deleted, making 20,000 files took 2.5 s instead of 0.8 s: without a journal ext4 looks at
+/// each inode of the last minute's deleted files again before it gives one away.
+fn set_apart(directory: &Path) -> io::Result<()> {
+    let directory = File::open(directory)?;
+    let flags = rustix::fs::ioctl_getflags(&directory)?;
+    Ok(rustix::fs::ioctl_setflags(
+        &directory,
+        flags | IFlags::TOPDIR,
+    )?)
 }
 
 /// A directory with foreign files must not become a store: a later prune would remove them.

@@ -30,6 +30,8 @@ pub(crate) struct Digests<'a> {
     cancel: &'a AtomicBool,
     old: OnceLock<Vec<Remembered>>,
     found: Mutex<Found>,
+    /// Held while files are read: what several steps copy is read once.
+    turn: Mutex<()>,
     hashed: AtomicU64,
 }
 
@@ -48,6 +50,7 @@ impl<'a> Digests<'a> {
             cancel,
             old: OnceLock::new(),
             found: Mutex::default(),
+            turn: Mutex::default(),
             hashed: AtomicU64::new(0),
         }
     }
@@ -59,19 +62,14 @@ impl<'a> Digests<'a> {
 
     /// Returns the digests of regular files, in order.
     pub(crate) fn of(&self, files: &[&ContextFile]) -> Result<Vec<Digest>, ContextError> {
-        let old = self.old.get_or_init(|| stat_cache::read(&self.path));
-        let mut digests: Vec<Option<Digest>> = Vec::with_capacity(files.len());
-        let mut missing = Vec::new();
-        {
-            let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            for (at, file) in files.iter().enumerate() {
-                let known = known(old, file).or_else(|| found.digests.get(&file.path).copied());
-                if known.is_none() {
-                    missing.push(at);
-                }
-                digests.push(known);
-            }
+        if let Some(digests) = self.known(files).into_iter().collect() {
+            return Ok(digests);
         }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut digests = self.known(files);
+        let missing: Vec<usize> = (0..files.len())
+            .filter(|at| digests[*at].is_none())
+            .collect();
         let missing_files: Vec<&ContextFile> = missing.iter().map(|at| files[*at]).collect();
         for (at, digest) in missing.into_iter().zip(self.hash(&missing_files)?) {
             digests[at] = Some(digest);
@@ -80,6 +78,15 @@ impl<'a> Digests<'a> {
             .into_iter()
             .map(|digest| digest.expect("invariant: every digest was found or made"))
             .collect())
+    }
+
+    fn known(&self, files: &[&ContextFile]) -> Vec<Option<Digest>> {
+        let old = self.old.get_or_init(|| stat_cache::read(&self.path));
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |file: &&ContextFile| {
+            known(old, file).or_else(|| found.digests.get(&file.path).copied())
+        };
+        files.iter().map(known).collect()
     }
 
     /// Writes the stat cache when it has become better. Failing to is no failure of a build.

@@ -158,6 +158,31 @@ impl Inputs {
     }
 }
 
+/// How many files are read before a look at whether the build has ended.
+const READ_AHEAD: usize = 256;
+
+/// Reads what a step will copy from the context, while others run. A failure is the step's to
+/// tell, when its turn comes.
+pub(super) fn read_ahead(environment: &Environment<'_>, files: &Files) -> Result<(), SolveError> {
+    let source = Source::Context(environment.context, environment.digests);
+    let exclude = Patterns::new(&files.exclude).map_err(CopyError::from)?;
+    for item in &files.items {
+        let Item::Path(path) = item else {
+            continue;
+        };
+        for selection in Selection::find(&source, path, &exclude)? {
+            for files in selection.files.chunks(READ_AHEAD) {
+                if environment.is_canceled() {
+                    return Err(SolveError::Canceled);
+                }
+                let files: Vec<&SourceFile> = files.iter().map(|(_, file)| file).collect();
+                source.digests(&files)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn place(
     environment: &Environment<'_>,
     target: &mut Target<'_>,

@@ -8,10 +8,11 @@ use oci::DiffId;
 use serde_json::{Value, json};
 
 use super::Environment;
+use super::files;
 use super::step::{self, Layer, Lookup, Missing, Stacks};
 use crate::SolveError;
 use crate::lower::Graph;
-use crate::vertex::{FilesFrom, Operation, Origin, Vertex};
+use crate::vertex::{Files, FilesFrom, Operation, Origin, Vertex};
 
 /// What solving gave.
 #[derive(Debug, Default)]
@@ -110,6 +111,7 @@ pub(crate) fn make(
     }
     let jobs = environment.options.jobs.max(1);
     let threads = jobs.min(state.ready.len() + state.waiting.len());
+    let later = context_files(graph, &state.waiting);
     let pool = Pool {
         environment,
         graph,
@@ -119,6 +121,14 @@ pub(crate) fn make(
     thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(|| pool.work());
+        }
+        if !later.is_empty() {
+            scope.spawn(|| {
+                for files in later {
+                    // The step tells what failed, when its turn comes.
+                    files::read_ahead(environment, files).unwrap_or_default();
+                }
+            });
         }
         pool.work();
     });
@@ -265,6 +275,15 @@ fn needed(graph: &Graph) -> Vec<usize> {
         open.extend(source(vertex));
     }
     (0..marked.len()).filter(|index| marked[*index]).collect()
+}
+
+/// Returns those of the vertices that copy from the context.
+fn context_files<'g>(graph: &'g Graph, vertices: &[usize]) -> Vec<&'g Files> {
+    let of = |index: &usize| match &graph.vertices[*index].operation {
+        Operation::Files(files) if files.from == FilesFrom::Context => Some(files),
+        Operation::Files(_) | Operation::Run(_) | Operation::Workdir(_) => None,
+    };
+    vertices.iter().filter_map(of).collect()
 }
 
 fn source(vertex: &Vertex) -> Option<&Origin> {
