@@ -44,6 +44,13 @@ pub enum Event {
         /// Which.
         layer: LayerId,
     },
+    /// An interrupted copy had brought a part of the layer, which is not fetched again.
+    LayerResumed {
+        /// Which.
+        layer: LayerId,
+        /// How many bytes.
+        kept: u64,
+    },
     /// Bytes of a layer have arrived.
     LayerProgress {
         /// Which.

@@ -1,6 +1,6 @@
 //! The threads of a copy, and one blob on its way.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -77,6 +77,7 @@ impl<'a> Work<'a> {
         events(Event::LayerStarted { layer });
         let mut corrupt = false;
         let mut failures = 0;
+        let resumed = AtomicBool::new(false);
         loop {
             let opener = Opener::new(self.open, blob, &self.cancel, |error| {
                 events(Event::LayerRetry { layer, error });
@@ -84,7 +85,16 @@ impl<'a> Work<'a> {
             let result = self.target.put_blob(
                 blob,
                 Some(&layer.diff_id),
-                &|offset| opener.open(offset),
+                &|offset| {
+                    // Only the first: what breaks off later is told as a retry.
+                    if !resumed.swap(true, Ordering::Relaxed) && offset > 0 {
+                        events(Event::LayerResumed {
+                            layer,
+                            kept: offset,
+                        });
+                    }
+                    opener.open(offset)
+                },
                 &|done| events(Event::LayerProgress { layer, done }),
             );
             let error = match result {

@@ -26,6 +26,7 @@ fn kinds(events: Vec<Event>) -> Vec<&'static str> {
         Event::LayerQueued { .. } => "queued",
         Event::LayerExists { .. } => "exists",
         Event::LayerStarted { .. } => "started",
+        Event::LayerResumed { .. } => "resumed",
         Event::LayerProgress { .. } => "progress",
         Event::LayerRetry { .. } => "retry",
         Event::LayerDone { .. } => "done",
@@ -92,9 +93,7 @@ fn what_is_there_is_not_copied_again() {
     let kinds = kinds(events.into_inner().expect("lock"));
     assert_eq!(
         kinds,
-        [
-            "image", "exists", "queued", "started", "progress", "done"
-        ]
+        ["image", "exists", "queued", "started", "progress", "done"]
     );
     assert!(other.offsets(&other.layer(0).digest).is_empty());
 }

@@ -9,6 +9,7 @@ mod containers;
 mod images;
 mod many;
 mod registry;
+mod resume;
 mod run;
 mod usage;
 mod users;

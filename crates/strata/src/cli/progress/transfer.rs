@@ -82,6 +82,10 @@ impl Transfer {
                 (false, Some(_)) => self.step(layer, "Pushing"),
                 (false, None) => String::new(),
             },
+            Event::LayerResumed { layer, kept } => {
+                let kept = units::precise_size(*kept);
+                self.step(layer, &format!("Resuming after {kept} kept"))
+            }
             Event::LayerProgress { layer, done } => self.progress(layer, *done),
             Event::LayerRetry { layer, error } => {
                 self.step(layer, &format!("Retrying: {}", printable(error)))
