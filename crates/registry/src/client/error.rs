@@ -8,6 +8,7 @@ use reqwest::{Method, StatusCode};
 
 use super::credentials::CredentialsError;
 use super::refusal::Refusal;
+use super::resolver::NoNameServer;
 
 /// Why a registry did not do what was asked. Printed with its sources, joined by `: `, it reads
 /// as docker's message.
@@ -197,6 +198,12 @@ pub enum NetworkError {
         /// What the system says.
         reason: io::ErrorKind,
     },
+    /// The machine names no name server.
+    #[error("dial tcp: lookup {host}: no name server in `/etc/resolv.conf`, and none at 127.0.0.1")]
+    NoNameServer {
+        /// The host.
+        host: String,
+    },
     /// The host name has no address.
     #[error("dial tcp: lookup {host}: no such host")]
     UnknownHost {
@@ -254,7 +261,11 @@ impl NetworkError {
             }
             // The connector's error type is private; its text is the only mark of a failed lookup.
             if error.is_connect() && cause.to_string() == "dns error" {
-                return Self::UnknownHost { host };
+                let mut causes = std::iter::successors(cause.source(), |cause| cause.source());
+                return match causes.any(|cause| cause.is::<NoNameServer>()) {
+                    true => Self::NoNameServer { host },
+                    false => Self::UnknownHost { host },
+                };
             }
             source = cause.source();
         }
@@ -285,6 +296,7 @@ impl NetworkError {
             | Self::ConnectTimeout { .. }
             | Self::Unreachable { .. }
             | Self::UnknownHost { .. }
+            | Self::NoNameServer { .. }
             | Self::NotTls
             | Self::UnknownAuthority
             | Self::Certificate(_)
@@ -300,6 +312,7 @@ impl NetworkError {
             | Self::ConnectTimeout { .. }
             | Self::Unreachable { .. }
             | Self::UnknownHost { .. }
+            | Self::NoNameServer { .. }
             | Self::NotTls
             | Self::UnknownAuthority
             | Self::Certificate(_)

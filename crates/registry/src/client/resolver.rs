@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
@@ -18,29 +19,50 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// its owner has not sent to a server.
 const NO_SERVERS: &[u8] = b"\nnameserver 127.0.0.1\n";
 
+/// A server on this machine answers fast; that there is none shows only by silence.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Resolves names in the program itself: a static binary cannot load the C library's modules.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resolver {
-    state: Arc<OnceLock<TokioResolver>>,
+    state: Arc<OnceLock<State>>,
 }
+
+#[derive(Debug)]
+struct State {
+    resolver: TokioResolver,
+    servers: Servers,
+}
+
+/// Where the name servers come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Servers {
+    Configured,
+    Assumed,
+}
+
+/// A lookup failed, and the machine names no server.
+#[derive(Debug, thiserror::Error)]
+#[error("`{RESOLV_CONF}` names no server, and none answers at 127.0.0.1")]
+pub(crate) struct NoNameServer(#[source] NetError);
 
 impl Resolver {
     /// Reads the machine's configuration at the first lookup, inside of the runtime.
-    fn start(&self) -> Result<&TokioResolver, Box<dyn Error + Send + Sync>> {
-        if let Some(resolver) = self.state.get() {
-            return Ok(resolver);
+    fn start(&self) -> Result<&State, Box<dyn Error + Send + Sync>> {
+        if let Some(state) = self.state.get() {
+            return Ok(state);
         }
         let text = match std::fs::read(RESOLV_CONF) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             read => read.map_err(unreadable)?,
         };
-        let (config, options) = configuration(&text).map_err(unreadable)?;
+        let (config, options, servers) = configuration(&text).map_err(unreadable)?;
         let runtime = TokioRuntimeProvider::default();
         let mut builder = TokioResolver::builder_with_config(config, runtime);
         *builder.options_mut() = options;
         builder.options_mut().ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
         let resolver = builder.build()?;
-        Ok(self.state.get_or_init(|| resolver))
+        Ok(self.state.get_or_init(|| State { resolver, servers }))
     }
 }
 
@@ -48,7 +70,13 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let resolver = self.clone();
         Box::pin(async move {
-            let found = resolver.start()?.lookup_ip(name.as_str()).await?;
+            let State { resolver, servers } = resolver.start()?;
+            let found = match (resolver.lookup_ip(name.as_str()).await, servers) {
+                (Err(error), Servers::Assumed) if !error.is_no_records_found() => {
+                    return Err(NoNameServer(error).into());
+                }
+                (found, _) => found?,
+            };
             let found: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(ip, 0)).collect();
             let addresses: Addrs = Box::new(found.into_iter());
             Ok(addresses)
@@ -56,8 +84,14 @@ impl Resolve for Resolver {
     }
 }
 
-fn configuration(text: &[u8]) -> Result<(ResolverConfig, ResolverOpts), NetError> {
-    parse_resolv_conf(text).or_else(|_| parse_resolv_conf([text, NO_SERVERS].concat()))
+fn configuration(text: &[u8]) -> Result<(ResolverConfig, ResolverOpts, Servers), NetError> {
+    if let Ok((config, options)) = parse_resolv_conf(text) {
+        return Ok((config, options, Servers::Configured));
+    }
+    let (config, mut options) = parse_resolv_conf([text, NO_SERVERS].concat())?;
+    options.timeout = LOCAL_TIMEOUT;
+    options.attempts = 1;
+    Ok((config, options, Servers::Assumed))
 }
 
 fn unreadable(error: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
@@ -76,7 +110,9 @@ mod tests {
     #[test]
     fn without_name_servers_nothing_but_this_machine_is_asked() {
         let check = |text: &str, servers: &[&str], search: usize| {
-            let (config, _) = configuration(text.as_bytes()).unwrap();
+            let (config, _, origin) = configuration(text.as_bytes()).unwrap();
+            let is_assumed = servers == ["127.0.0.1"];
+            assert_eq!(origin == Servers::Assumed, is_assumed, "{text:?}");
             let found: Vec<String> = config
                 .name_servers()
                 .iter()
