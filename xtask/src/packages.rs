@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::command;
 
-/// A program and the package that has it.
+/// A program, or the path of a file, and the package that has it.
 pub type Need = (&'static str, &'static str);
 
 /// What compiling needs beside Rust.
@@ -30,6 +30,7 @@ pub const TEST: &[Need] = &[
     ("bzip2", "bzip2"),
     ("zstd", "zstd"),
     ("ip", "iproute2"),
+    ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 ];
 
 /// Installs the packages of `needs` whose programs are missing, saying so.

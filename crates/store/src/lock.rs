@@ -7,12 +7,20 @@ use std::path::Path;
 use crate::error::at;
 use crate::{Store, StoreError};
 
-/// Holds the root's lock until it is dropped. A child that is forked meanwhile and does not exec
-/// holds it too, so fork long-lived children without it.
+/// Holds the root's lock until it is dropped.
 #[derive(Debug)]
 #[must_use = "the lock is released when this is dropped"]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Releases the lock itself, not only this descriptor: a child that another thread has
+    /// forked and that has yet to exec holds a copy of it.
+    fn drop(&mut self) {
+        // Closing the file releases what this could not.
+        drop(self.file.unlock());
+    }
 }
 
 /// Opens a lock file, making it if needed. Lock files are never removed.
@@ -43,7 +51,7 @@ impl Store {
         let path = self.root().join("lock");
         let file = open_file(&path)?;
         file.lock_shared().map_err(at("lock", &path))?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// Waits until no other command holds the lock. The holder must not start scratch or blobs,
@@ -52,13 +60,13 @@ impl Store {
         let path = self.root().join("lock");
         let file = open_file(&path)?;
         file.lock().map_err(at("lock", &path))?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// Takes the lock alone if no other command holds it now.
     pub fn try_lock_exclusive(&self) -> Result<Option<Lock>, StoreError> {
         let path = self.root().join("lock");
         let file = open_file(&path)?;
-        Ok(try_exclusive(&file, &path)?.then_some(Lock { _file: file }))
+        Ok(try_exclusive(&file, &path)?.then_some(Lock { file }))
     }
 }
