@@ -39,7 +39,12 @@ pub fn run(args: &[String]) -> Result<()> {
         .join(std::process::id().to_string());
     std::fs::create_dir_all(&directory)?;
     let result = measure(&binary, &directory, samples);
-    unmount_below(&directory)?;
+    for used in [&directory, &engine::run_roots()] {
+        unmount_below(used)?;
+    }
+    if engine::run_roots().exists() {
+        std::fs::remove_dir_all(engine::run_roots())?;
+    }
     std::fs::remove_dir_all(&directory)
         .with_context(|| format!("cannot remove {}", directory.display()))?;
     result
@@ -92,9 +97,7 @@ fn measure(binary: &Path, directory: &Path, samples: usize) -> Result<()> {
     let row = |name: &str, floor: Option<&str>, count: usize, step: &Step<'_>| {
         print_row(&engines, directory, name, (floor, count), step)
     };
-    let run = |engine: &Engine, _: usize| {
-        engine.timed(&["run", "--rm", "--network", "none", "bench/base", "true"])
-    };
+    let run = |engine: &Engine, _: usize| engine.timed(&engine.run());
     row(
         "run --rm busybox true, no network",
         Some("crun run -b bundle floor"),

@@ -48,12 +48,14 @@ pub fn available(binary: &Path, directory: &Path) -> Result<Vec<Engine>> {
     Ok(engines)
 }
 
+/// Where podman keeps what lasts until the next boot; removed at the end.
+pub fn run_roots() -> PathBuf {
+    std::env::temp_dir().join(format!("sb-{}", std::process::id()))
+}
+
 impl Engine {
     fn works(&self) -> bool {
-        self.quiet(&["load", "-i", "base.tar"]).is_ok()
-            && self
-                .quiet(&["run", "--rm", "--network", "none", "bench/base", "true"])
-                .is_ok()
+        self.quiet(&["load", "-i", "base.tar"]).is_ok() && self.quiet(&self.run()).is_ok()
     }
 
     /// Returns the same engine with an empty store. A docker daemon has one store only: there
@@ -68,12 +70,42 @@ impl Engine {
         })
     }
 
+    /// Returns the arguments that run `true` in a container of the base image.
+    pub fn run(&self) -> Vec<&'static str> {
+        let mut args = vec!["run"];
+        args.extend(self.limits());
+        args.extend(["--rm", "--network", "none", "bench/base", "true"]);
+        args
+    }
+
     /// Returns the arguments that build the context `context`.
     pub fn build<'a>(&self, context: &'a str, tag: &'a str) -> Vec<&'a str> {
+        let mut args = vec!["build", "-t", tag];
         if self.kind == Kind::Podman {
-            return vec!["build", "--layers", "-t", tag, context];
+            args.push("--layers");
+            args.extend(self.limits());
         }
-        vec!["build", "-t", tag, context]
+        args.push(context);
+        args
+    }
+
+    /// Podman takes no more than 50 characters here.
+    fn run_root(&self) -> PathBuf {
+        run_roots().join(self.store.file_name().unwrap_or_default())
+    }
+
+    /// Keeps podman from raising limits, which needs a capability that root in a machine may
+    /// lack.
+    fn limits(&self) -> &'static [&'static str] {
+        match self.kind {
+            Kind::Podman => &[
+                "--ulimit",
+                "nofile=1024:1024",
+                "--ulimit",
+                "nproc=1024:1024",
+            ],
+            Kind::Strata | Kind::Docker => &[],
+        }
     }
 
     /// Returns the arguments that pull `reference` over plain HTTP.
@@ -108,11 +140,8 @@ impl Engine {
                     .env("STRATA_RUN", self.store.join("run"));
             }
             Kind::Podman => {
-                command
-                    .arg("--root")
-                    .arg(&self.store)
-                    .arg("--runroot")
-                    .arg(self.store.join("run"));
+                command.arg("--root").arg(&self.store);
+                command.arg("--runroot").arg(self.run_root());
                 command.args(["--storage-driver", "overlay"]);
                 command.env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1");
             }
