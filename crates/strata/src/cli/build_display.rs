@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use build::{BuildError, BuildOptions, Built, Event};
+use build::{BuildError, BuildOptions, Built, Event, Location};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use strata::Engine;
@@ -100,9 +100,18 @@ impl BuildDisplay {
                 text.extend(error.step.as_deref().map(|step| progress.failure(step)));
             }
         }
-        text.extend(error.location.as_ref().map(|place| place.excerpt.as_str()));
+        if let Some(place) = &error.location {
+            text.push_str(&place.excerpt);
+            text.push_str(&pointer(place));
+        }
         Channel::Stderr.write(&text);
     }
+}
+
+/// Names the place below docker's box, which has no column.
+fn pointer(place: &Location) -> String {
+    let file: String = place.file.chars().flat_map(char::escape_default).collect();
+    format!("at {file}:{}:{}\n", place.line, place.column)
 }
 
 fn screen() -> Size {

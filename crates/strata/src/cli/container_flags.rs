@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use strata::container::variables::{from_file, from_flag, label};
-use strata::container::{Bind, NetworkMode, name as container_name};
+use strata::container::{Bind, NetworkMode, check_distinct, name as container_name};
 use strata::ops::create::CreateOptions;
 
 use super::environment::variable;
@@ -204,6 +204,7 @@ pub(crate) fn create_options(
         .all("volume")
         .map(|spec| Bind::parse(spec, &directory))
         .collect::<Result<Vec<_>, _>>()?;
+    check_distinct(&binds)?;
     Ok(CreateOptions {
         name: arguments
             .text("name")

@@ -102,6 +102,15 @@ pub(crate) enum Order {
     FlagsFirst,
 }
 
+/// The letters of docker's flags that commands refuse by their long names.
+const REFUSED_LETTERS: &[(char, &str)] = &[
+    ('P', "publish-all"),
+    ('a', "attach"),
+    ('c', "cpu-shares"),
+    ('m', "memory"),
+    ('p', "publish"),
+];
+
 /// Why a command line cannot be read. `Display` is docker's own text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FlagError {
@@ -212,6 +221,12 @@ impl Arguments {
             let Some(flag) = flags.known.iter().find(|flag| flag.short == Some(letter)) else {
                 if letter == 'h' {
                     return Err(FlagError::Help);
+                }
+                let refused = REFUSED_LETTERS
+                    .iter()
+                    .find(|(short, long)| *short == letter && flags.refused.contains(long));
+                if let Some((_, long)) = refused {
+                    return Err(FlagError::Unsupported((*long).to_owned()));
                 }
                 return Err(FlagError::UnknownShort {
                     letter,
@@ -402,6 +417,10 @@ mod tests {
         check_error(&["--bogus"], "unknown flag: --bogus");
         check_error(&["--bogus=1"], "unknown flag: --bogus");
         check_error(&["-rZx"], "unknown shorthand flag: 'Z' in -Zx");
+        check_error(
+            &["-m", "64m"],
+            "--memory is a flag of docker that strata does not support yet",
+        );
         check_error(&["--name"], "flag needs an argument: --name");
         check_error(&["-e"], "flag needs an argument: 'e' in -e");
         check_error(&["--=x"], "bad flag syntax: --=x");

@@ -1,7 +1,7 @@
 //! `strata inspect`, `strata image inspect` and `strata container inspect`.
 
-use serde_json::Value;
 use serde_json::ser::PrettyFormatter;
+use serde_json::{Value, json};
 use store::{ContainerError, ResolveError};
 use strata::container::{Container, FindError};
 use strata::ops::inspect;
@@ -98,7 +98,15 @@ fn render(format: Option<&str>, objects: &[Value]) -> Result<String, CommandErro
             let format = Format::parse(template, Purpose::Data, Subject::Object)?;
             let mut text = String::new();
             for object in objects {
-                text.push_str(&format.execute(&gotmpl::to_value(object)?)?);
+                let executed = match format.execute(&gotmpl::to_value(object)?) {
+                    Ok(executed) => executed,
+                    // docker runs a template on its structures, where what is not set is empty.
+                    Err(error) => format
+                        .execute(&gotmpl::to_value(&with_unset_fields(object))?)
+                        .map_err(|_| error)?,
+                };
+                // What `index` does not find is an empty string in docker's maps.
+                text.push_str(&executed.replace("<no value>", ""));
                 text.push('\n');
             }
             if text.is_empty() {
@@ -107,6 +115,26 @@ fn render(format: Option<&str>, objects: &[Value]) -> Result<String, CommandErro
             Ok(text)
         }
     }
+}
+
+/// Adds the fields of `Config` that the document leaves out because they are not set.
+fn with_unset_fields(object: &Value) -> Value {
+    let mut object = object.clone();
+    let config = object.get_mut("Config").and_then(Value::as_object_mut);
+    if let (Some(config), Value::Object(unset)) = (config, unset_config()) {
+        for (key, value) in unset {
+            config.entry(key).or_insert(value);
+        }
+    }
+    object
+}
+
+fn unset_config() -> Value {
+    json!({
+        "User": "", "ExposedPorts": {}, "Env": [], "Entrypoint": [], "Cmd": [], "Volumes": {},
+        "WorkingDir": "", "Labels": {}, "StopSignal": "", "ArgsEscaped": false, "OnBuild": [],
+        "Healthcheck": null, "Shell": [],
+    })
 }
 
 fn pretty(objects: &[Value]) -> String {

@@ -38,6 +38,11 @@ pub(crate) fn parse_tag(text: &str) -> Result<Reference, CommandError> {
             "refusing to create a tag with a digest reference",
         ));
     }
+    if name.familiar_repository() == "sha256" {
+        return Err(CommandError::daemon(
+            "refusing to create an ambiguous tag using digest algorithm as name",
+        ));
+    }
     Ok(name.or_latest())
 }
 

@@ -11,4 +11,4 @@ mod volume;
 mod word;
 
 pub use options::{Container, ContainerOptions, FindError, NetworkMode};
-pub use volume::{Bind, VolumeError};
+pub use volume::{Bind, VolumeError, check_distinct};

@@ -53,6 +53,9 @@ pub enum VolumeError {
     /// An option of docker that strata cannot honour.
     #[error("volume option `{0}` is not supported yet")]
     UnsupportedMode(String),
+    /// Two volumes for one path in the container.
+    #[error("Duplicate mount point: {0}")]
+    Duplicate(String),
     /// A named volume.
     #[error(
         "named volumes are not supported yet: give the absolute path of a directory instead of `{0}`"
@@ -133,6 +136,16 @@ fn read_mode(spec: &str, mode: &str) -> Result<bool, VolumeError> {
     Ok(read_only)
 }
 
+/// Refuses two volumes for one path in the container.
+pub fn check_distinct(binds: &[Bind]) -> Result<(), VolumeError> {
+    let path = |bind: &Bind| bind.target.trim_end_matches('/').to_owned();
+    let mut seen = std::collections::BTreeSet::new();
+    match binds.iter().find(|bind| !seen.insert(path(bind))) {
+        Some(twice) => Err(VolumeError::Duplicate(path(twice))),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +211,22 @@ mod tests {
             Err(
                 "anonymous volumes are not supported yet: give a directory, as in `-v /host/path:/data`",
             ),
+        );
+    }
+
+    #[test]
+    fn one_path_takes_one_volume() {
+        let binds = |specs: &[&str]| -> Vec<Bind> {
+            let parse = |spec: &&str| Bind::parse(spec, Path::new("/work")).expect("valid");
+            specs.iter().map(parse).collect()
+        };
+        assert_eq!(
+            check_distinct(&binds(&["/a:/x", "/b:/y"])).map_err(|e| e.to_string()),
+            Ok(())
+        );
+        assert_eq!(
+            check_distinct(&binds(&["/a:/x", "/b:/x/"])).map_err(|e| e.to_string()),
+            Err("Duplicate mount point: /x".to_owned())
         );
     }
 }

@@ -53,7 +53,7 @@ fn errors_show_the_lines_of_the_dockerfile() {
     let outcome = strata.run(&["build", "context"]);
     assert!(
         outcome.stderr.ends_with(
-            "Dockerfile:2\n--------------------\n   1 |     FROM base:1\n   2 | >>> RUNN x\n   3 |     \n--------------------\nERROR: failed to build: failed to solve: dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)\n"
+            "Dockerfile:2\n--------------------\n   1 |     FROM base:1\n   2 | >>> RUNN x\n   3 |     \n--------------------\nat Dockerfile:2:1\nERROR: failed to build: failed to solve: dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)\n"
         ),
         "{outcome}"
     );
@@ -112,7 +112,7 @@ fn privileged_a_failing_step_shows_its_output_again() {
     );
     assert!(
         outcome.stderr.ends_with(
-            "   2 | >>> RUN echo installing; exit 7\n   3 |     \n--------------------\nERROR: failed to build: failed to solve: process \"/bin/sh -c echo installing; exit 7\" did not complete successfully: exit code: 7\n"
+            "   2 | >>> RUN echo installing; exit 7\n   3 |     \n--------------------\nat Dockerfile:2:1\nERROR: failed to build: failed to solve: process \"/bin/sh -c echo installing; exit 7\" did not complete successfully: exit code: 7\n"
         ),
         "{outcome}"
     );

@@ -141,6 +141,10 @@ fn inspect_shows_dockers_keys_and_runs_templates() {
         ),
         ("{{index .RepoTags 0}}", "demo:1\n".to_owned()),
         ("{{json .Config}}", "{}\n".to_owned()),
+        (
+            "{{.Config.User}}|{{.Config.Entrypoint}}|{{index .Config.Labels \"x\"}}|{{if .Config.Healthcheck}}h{{end}}",
+            "|[]||\n".to_owned(),
+        ),
     ] {
         assert_eq!(inspect(&["-f", template, "demo:1"]).stdout(), expected);
     }
