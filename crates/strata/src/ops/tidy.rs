@@ -1,6 +1,7 @@
 //! What is left to do after commands: syncing, sweeping, deleting.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 
 use layer::rootfs::unmount_layer;
 use oci::DiffId;
@@ -13,7 +14,7 @@ pub fn is_needed(store: &Store) -> bool {
     matches!(store.has_trash(), Ok(true)) || matches!(store.needs_sync(), Ok(true))
 }
 
-/// Syncs what was written, sweeps if nobody works, and deletes what is in the trash. Does
+/// Deletes what is in the trash, syncs what was written, and sweeps if nobody works. Does
 /// nothing while another process tidies up.
 pub fn run(store: &Store) -> Result<(), StoreError> {
     let path = store.run_dir().join("tidy.lock");
@@ -22,12 +23,19 @@ pub fn run(store: &Store) -> Result<(), StoreError> {
         path: path.clone(),
         source,
     };
-    let file = File::create(&path).map_err(failed)?;
+    let file = match File::create(&path) {
+        Ok(file) => file,
+        // Deleting is what helps then, and two may do it at once.
+        Err(error) if error.kind() == ErrorKind::StorageFull => return store.empty_trash(),
+        Err(error) => return Err(failed(error)),
+    };
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(()),
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
+    // First: on a full disk nothing of what follows can be written.
+    store.empty_trash()?;
     if store.needs_sync()? {
         store.mark_synced()?;
     }
