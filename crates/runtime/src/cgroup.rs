@@ -150,18 +150,9 @@ fn make_and_lock(path: &Path) -> Result<OwnedFd, Errno> {
             Err(Errno::NOENT) => continue,
             result => result?,
         };
-        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            // Someone who clears up holds it, and is about to remove it.
-            Err(Errno::WOULDBLOCK) => {
-                rmdir(path).ok();
-                continue;
-            }
-            result => result?,
-        }
-        let same = stat(path).is_ok_and(|status| {
-            fstat(&directory).is_ok_and(|opened| opened.st_ino == status.st_ino)
-        });
-        if same {
+        // Someone who clears up may hold it, and is about to remove it.
+        flock(&directory, FlockOperation::LockExclusive)?;
+        if is_at(&directory, path) {
             return Ok(directory);
         }
     }
@@ -185,10 +176,19 @@ fn remove_abandoned(own: &Path) {
         let Ok(directory) = open_directory(&path) else {
             continue;
         };
-        if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        // The path may lead to another group by now, made after the one that was opened had gone.
+        if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && is_at(&directory, &path)
+        {
             rmdir(&path).ok();
         }
     }
+}
+
+/// Tells whether `path` still leads to the directory. Who holds its lock can rely on the answer:
+/// nobody else removes it.
+fn is_at(directory: &OwnedFd, path: &Path) -> bool {
+    stat(path).is_ok_and(|found| fstat(directory).is_ok_and(|opened| opened.st_ino == found.st_ino))
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
