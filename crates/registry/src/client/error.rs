@@ -306,18 +306,7 @@ impl NetworkError {
 
     /// Tells whether the server was never spoken to.
     fn before_request(&self) -> bool {
-        match self {
-            Self::Stalled(_) | Self::Broken(_) | Self::Truncated { .. } => false,
-            Self::Refused { .. }
-            | Self::ConnectTimeout { .. }
-            | Self::Unreachable { .. }
-            | Self::UnknownHost { .. }
-            | Self::NoNameServer { .. }
-            | Self::NotTls
-            | Self::UnknownAuthority
-            | Self::Certificate(_)
-            | Self::Tls(_) => true,
-        }
+        !self.may_pass()
     }
 
     /// Adds what was asked.
