@@ -14,12 +14,17 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use sys::{Mount, Recursion};
+
 use crate::StartError;
 use crate::devices::{CONSOLE, Device, NODES, PTMX, PTS_MAJOR};
+use crate::filesystem::Hierarchies;
 
 const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
 const CGROUP_SUPER_MAGIC: FsWord = 0x0027_e0eb;
 const HIERARCHIES: &str = "/sys/fs/cgroup";
+/// The v1 hierarchy that is joined, and its usual place in [`HIERARCHIES`].
+const DEVICES: &str = "devices";
 
 /// A group of one container; removed when dropped.
 ///
@@ -59,8 +64,8 @@ impl Layout {
         if magic(HIERARCHIES) == Ok(CGROUP2_SUPER_MAGIC) {
             return Self::Unified(PathBuf::from(HIERARCHIES));
         }
-        let devices = "/sys/fs/cgroup/devices";
-        if magic(devices) == Ok(CGROUP_SUPER_MAGIC) {
+        let devices = format!("{HIERARCHIES}/{DEVICES}");
+        if magic(&devices) == Ok(CGROUP_SUPER_MAGIC) {
             return Self::Devices(PathBuf::from(devices));
         }
         Self::Absent
@@ -74,7 +79,7 @@ impl Cgroup {
         let (mount, controller) = match layout {
             Layout::Absent => return Ok(None),
             Layout::Unified(mount) => (mount, ""),
-            Layout::Devices(mount) => (mount, "devices"),
+            Layout::Devices(mount) => (mount, DEVICES),
         };
         let own = own_group(controller)
             .map(|group| mount.join(group.trim_start_matches('/')))
@@ -114,6 +119,16 @@ impl Cgroup {
         match &self.entrance {
             Entrance::Directory => Some(self.directory.as_fd()),
             Entrance::Tasks(_) => None,
+        }
+    }
+
+    /// Returns what the container shall find in `/sys/fs/cgroup`.
+    pub(crate) fn hierarchies(&self) -> Result<Hierarchies, StartError> {
+        match &self.entrance {
+            Entrance::Directory => Ok(Hierarchies::Unified),
+            Entrance::Tasks(_) => Mount::open_at(self.directory.as_fd(), Recursion::Single)
+                .map(|group| Hierarchies::Own(vec![(DEVICES, group)]))
+                .map_err(StartError::mount("/sys/fs/cgroup")),
         }
     }
 

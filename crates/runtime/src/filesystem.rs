@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use sys::{Mount, MountAttributes, MountError, Recursion, Root};
@@ -30,7 +30,17 @@ pub(crate) struct Tree {
     pub(crate) rootfs_access: Access,
     pub(crate) devpts: Mount,
     pub(crate) binds: Vec<PreparedBind>,
-    pub(crate) cgroup2: bool,
+    pub(crate) cgroups: Hierarchies,
+}
+
+/// What the container finds in `/sys/fs/cgroup`.
+#[derive(Debug)]
+pub(crate) enum Hierarchies {
+    /// Version 2, as its cgroup namespace shows it.
+    Unified,
+    /// One directory for each v1 hierarchy in which it has a group of its own: its name, and that
+    /// group. Of the others it would see the group of whoever started it.
+    Own(Vec<(&'static str, Mount)>),
 }
 
 /// The parts of a finished tree that later steps need.
@@ -103,14 +113,7 @@ impl Tree {
         };
         attach(&sys, &read_only, at, "sys", made)?;
         let sys = Root::from(OwnedFd::from(sys));
-        if self.cgroup2 {
-            let name = "/sys/fs/cgroup";
-            let mount = Mount::cgroup2().map_err(StartError::mount(name))?;
-            let target = sys
-                .open_beneath(b"fs/cgroup", OFlags::PATH | OFlags::DIRECTORY)
-                .map_err(|error| target_error(name, error.source))?;
-            finish(&mount, &read_only, target.as_fd()).map_err(StartError::mount(name))?;
-        }
+        self.attach_cgroups(&sys)?;
         for bind in &self.binds {
             attach_bind(bind, at, made)?;
         }
@@ -151,12 +154,42 @@ impl Tree {
             nodev: false,
             ..SAFE
         };
-        attach_in_dev(&self.devpts, &pts, dev, "pts")?;
+        attach_in(&self.devpts, &pts, (dev, "/dev"), "pts")?;
         let shm = Mount::tmpfs(&[("mode", "1777"), ("size", "65536k")])
             .map_err(StartError::mount("/dev/shm"))?;
-        attach_in_dev(&shm, &SAFE, dev, "shm")?;
+        attach_in(&shm, &SAFE, (dev, "/dev"), "shm")?;
         let mqueue = Mount::mqueue().map_err(StartError::mount("/dev/mqueue"))?;
-        attach_in_dev(&mqueue, &SAFE, dev, "mqueue")
+        attach_in(&mqueue, &SAFE, (dev, "/dev"), "mqueue")
+    }
+
+    fn attach_cgroups(&self, sys: &Root) -> Result<(), StartError> {
+        let name = "/sys/fs/cgroup";
+        let read_only = MountAttributes {
+            read_only: true,
+            ..SAFE
+        };
+        let mount = match &self.cgroups {
+            Hierarchies::Own(groups) if groups.is_empty() => return Ok(()),
+            Hierarchies::Own(_) => Mount::tmpfs(&[("mode", "755")]),
+            Hierarchies::Unified => Mount::cgroup2(),
+        }
+        .map_err(StartError::mount(name))?;
+        let groups = match &self.cgroups {
+            Hierarchies::Own(groups) => groups.as_slice(),
+            Hierarchies::Unified => &[],
+        };
+        for (hierarchy, _) in groups {
+            mkdirat(&mount, *hierarchy, Mode::from_raw_mode(0o755))
+                .map_err(|errno| target_error(name, errno.into()))?;
+        }
+        let target = sys
+            .open_beneath(b"fs/cgroup", OFlags::PATH | OFlags::DIRECTORY)
+            .map_err(|error| target_error(name, error.source))?;
+        finish(&mount, &read_only, target.as_fd()).map_err(StartError::mount(name))?;
+        for (hierarchy, group) in groups {
+            attach_in(group, &read_only, (&mount, name), hierarchy)?;
+        }
+        Ok(())
     }
 
     /// Makes the root file system read-only when that is wanted.
@@ -286,15 +319,16 @@ fn attach(
     finish(mount, attributes, target.as_fd()).map_err(StartError::mount(name))
 }
 
-fn attach_in_dev(
+/// Attaches the mount at the directory `name` of `parent`, which is mounted at the path beside it.
+fn attach_in(
     mount: &Mount,
     attributes: &MountAttributes,
-    dev: &Mount,
+    (parent, path): (&Mount, &str),
     name: &str,
 ) -> Result<(), StartError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = openat(dev, name, flags, Mode::empty())
-        .map_err(|errno| target_error(&format!("/dev/{name}"), errno.into()))?;
+    let target = openat(parent, name, flags, Mode::empty())
+        .map_err(|errno| target_error(&format!("{path}/{name}"), errno.into()))?;
     finish(mount, attributes, target.as_fd()).map_err(StartError::mount(name))
 }
 

@@ -18,7 +18,7 @@ use sys::{
 
 use crate::cgroup::{Cgroup, Layout};
 use crate::child::{Plan, Streams};
-use crate::filesystem::{PreparedBind, Tree};
+use crate::filesystem::{Hierarchies, PreparedBind, Tree};
 use crate::mountpoint::Kind;
 use crate::program::c_string;
 use crate::{
@@ -171,7 +171,11 @@ fn plan(
                 .iter()
                 .map(open_bind)
                 .collect::<Result<_, _>>()?,
-            cgroup2: matches!(layout, Layout::Unified(_)),
+            cgroups: match (&cgroup, layout) {
+                (Some(cgroup), _) => cgroup.hierarchies()?,
+                (None, Layout::Unified(_)) => Hierarchies::Unified,
+                (None, Layout::Devices(_) | Layout::Absent) => Hierarchies::Own(Vec::new()),
+            },
         },
         cgroup,
         hostname: spec.hostname,

@@ -161,9 +161,34 @@ fn privileged_the_container_sees_only_itself() {
     );
     assert_eq!(rootfs.output("ls -d /proc/[0-9]*"), "/proc/1\n");
     let mounts = rootfs.output("cat /proc/self/mountinfo");
-    assert!(!mounts.contains("/sys/fs/cgroup/devices"), "{mounts}");
+    assert!(!mounts.contains("/sys/fs/cgroup/memory"), "{mounts}");
     let roots = mounts.lines().filter(|line| line.contains(" / / ")).count();
     assert!(roots <= 1, "{mounts}");
+}
+
+/// A v1 hierarchy in which the container has no group would show it the host's.
+#[test]
+fn privileged_the_control_group_file_system_shows_only_the_containers_group() {
+    let rootfs = Rootfs::new();
+    let listed = rootfs.output("ls /sys/fs/cgroup | tr '\\n' ' '");
+    let is_unified = !Path::new("/sys/fs/cgroup/devices").exists();
+    let (own, tasks) = match is_unified {
+        true => ("/sys/fs/cgroup", "cgroup.procs"),
+        false => ("/sys/fs/cgroup/devices", "tasks"),
+    };
+    assert!(is_unified || listed == "devices ", "{listed}");
+    let seen = rootfs.output(&format!("cat {own}/{tasks} | sort -n | head -1"));
+    assert_eq!(seen, "1\n");
+    let (exit, output) = rootfs.shell(&format!("echo 0 > {own}/{tasks}"));
+    assert_ne!(exit, Exit::Code(0));
+    assert!(output.contains("Read-only file system"), "{output}");
+    let (exit, _) = rootfs.shell("mkdir /sys/fs/cgroup/new");
+    assert_ne!(exit, Exit::Code(0));
+    let options = rootfs.output("grep ' /sys/fs/cgroup' /proc/self/mountinfo");
+    for line in options.lines() {
+        assert!(line.contains("ro,nosuid,nodev,noexec"), "{line}");
+        assert_eq!(line.split(' ').nth(3), Some("/"), "{line}");
+    }
 }
 
 #[test]
