@@ -6,7 +6,7 @@ use std::thread;
 use dockerfile::Span;
 use dockerfile::check::Base;
 use layer::Timestamp;
-use oci::{ImageConfig, Platform, Reference};
+use oci::{Platform, Reference};
 
 use crate::base::{BaseImage, BaseImageError};
 use crate::fault::Faults;
@@ -94,21 +94,21 @@ impl Bases {
         }
     }
 
-    /// Returns the configuration of an image; one that the plan did not name is fetched now.
+    /// Returns an image; one that the plan did not name is fetched now.
     pub(crate) fn get(
         &self,
         context: &BuildContext<'_>,
         reference: &Reference,
         platform: &Platform,
-    ) -> Result<ImageConfig, BaseImageError> {
+    ) -> Result<BaseImage, BaseImageError> {
         let known = self
             .0
             .iter()
             .find(|(r, p, _)| r == reference && p == platform);
         match known {
-            Some((_, _, image)) => Ok(image.config.clone()),
+            Some((_, _, image)) => Ok(image.clone()),
             // A trigger of a base image names it.
-            None => Ok(context.base_images.base_image(reference, platform)?.config),
+            None => context.base_images.base_image(reference, platform),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use oci::ImageConfig;
+use oci::{History, ImageConfig};
 use store::{NewImage, Timestamp};
 
-use crate::lower::{Graph, PlannedHistory};
+use crate::lower::{Graph, Lowered, PlannedHistory};
 use crate::progress::Progress;
 use crate::solve::{Outcome, result_layers};
 use crate::{BuildContext, BuildOptions, Built, SolveError};
@@ -19,11 +19,13 @@ pub(crate) fn export(
 ) -> Result<Built, SolveError> {
     let step = progress.start("exporting to image");
     let config = assemble(graph, outcome, options).to_bytes();
+    let times = times(context, graph, outcome)?;
     step.status("exporting layers".to_owned(), Duration::ZERO);
     let id = context.store.put_image(&NewImage {
         config: &config,
         manifest: None,
         parent: None,
+        times: &times,
     })?;
     step.status(format!("writing image {id}"), Duration::ZERO);
     for tag in &options.tags {
@@ -53,22 +55,53 @@ fn assemble(graph: &Graph, outcome: &Outcome, options: &BuildOptions) -> ImageCo
         PlannedHistory::Metadata { .. } => None,
         PlannedHistory::Layer { vertex, .. } => Some(rfc3339(outcome.layer(*vertex).1)),
     };
-    let first_new = result.history.iter().find_map(|entry| match entry {
-        PlannedHistory::Layer { .. } => own_time(entry),
-        PlannedHistory::Base(_) | PlannedHistory::Metadata { .. } => None,
-    });
     let last_known = result.history.iter().rev().find_map(own_time);
-    let mut current = first_new
-        .or(last_known)
-        .or(options.given_epoch().map(rfc3339));
-    let mut history = Vec::with_capacity(result.history.len());
-    for entry in &result.history {
-        if let (PlannedHistory::Layer { .. }, Some(time)) = (entry, own_time(entry)) {
-            current = Some(time);
-        }
-        history.push(entry.entry(current.clone()));
-    }
+    let otherwise = last_known.or(options.given_epoch().map(rfc3339));
+    let times = new_times(result, |vertex| rfc3339(outcome.layer(vertex).1), otherwise);
+    let entries = result.history.iter().zip(times);
+    let history: Vec<History> = entries.map(|(entry, time)| entry.entry(time)).collect();
     config.created = history.last().and_then(|entry| entry.created.clone());
     config.history = history;
     config
+}
+
+/// Returns the time of each entry if the build had made it: that of its layer or of the layer
+/// before it, of the first one before that, or `otherwise`.
+fn new_times<T: Clone>(
+    result: &Lowered,
+    time: impl Fn(usize) -> T,
+    otherwise: Option<T>,
+) -> Vec<Option<T>> {
+    let own = |entry: &PlannedHistory| match entry {
+        PlannedHistory::Layer { vertex, .. } => Some(time(*vertex)),
+        PlannedHistory::Base(_) | PlannedHistory::Metadata { .. } => None,
+    };
+    let mut current = result.history.iter().find_map(own).or(otherwise);
+    let entries = result.history.iter();
+    let times = entries.map(|entry| {
+        current = own(entry).or(current.take());
+        current.clone()
+    });
+    times.collect()
+}
+
+/// Returns when the entries of the history were made, here or where the base image was.
+fn times(
+    context: &BuildContext<'_>,
+    graph: &Graph,
+    outcome: &Outcome,
+) -> Result<Vec<Option<Timestamp>>, SolveError> {
+    let result = &graph.result;
+    let mut times = new_times(result, |vertex| outcome.made(vertex), None);
+    let of_base = match &result.base {
+        Some(base) => context.store.image_times(base)?,
+        None => Vec::new(),
+    };
+    let entries = result.history.iter().zip(&mut times).enumerate();
+    for (index, (entry, time)) in entries {
+        if matches!(entry, PlannedHistory::Base(_)) {
+            *time = of_base.get(index).copied().flatten();
+        }
+    }
+    Ok(times)
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 use crate::StoreError;
 
 /// The version of the tables, kept in `user_version`.
-const SCHEMA_VERSION: i32 = 1;
+pub(crate) const SCHEMA_VERSION: i32 = 2;
 
 /// How long a process waits for another one's transaction. Transactions are short; only a
 /// stopped process can make one last.
@@ -126,6 +126,14 @@ CREATE TABLE builds (
 );
 ";
 
+const SCHEMA_2: &str = "
+ALTER TABLE images ADD COLUMN made INTEGER;
+ALTER TABLE images ADD COLUMN times TEXT;
+";
+
+/// What makes the tables of each version from those of the one before.
+const MIGRATIONS: [(i32, &str); 2] = [(1, SCHEMA_1), (SCHEMA_VERSION, SCHEMA_2)];
+
 /// Whether a missing database is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
@@ -157,7 +165,7 @@ pub(crate) fn open(path: &Path, missing: Missing) -> rusqlite::Result<Connection
 }
 
 pub(crate) fn schema(connection: &Connection) -> rusqlite::Result<Schema> {
-    let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = version(connection)?;
     Ok(match version.cmp(&SCHEMA_VERSION) {
         std::cmp::Ordering::Less => Schema::Older,
         std::cmp::Ordering::Equal => Schema::Current,
@@ -165,13 +173,20 @@ pub(crate) fn schema(connection: &Connection) -> rusqlite::Result<Schema> {
     })
 }
 
-/// Brings the tables up to date. The caller holds the store's opening lock.
+fn version(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Brings the tables up to date, in one transaction. The caller holds the store's opening lock.
 pub(crate) fn migrate(connection: &mut Connection, journal: &str) -> rusqlite::Result<()> {
     connection.query_row(&format!("PRAGMA journal_mode = {journal}"), [], |_| Ok(()))?;
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if schema(&tx)? == Schema::Older {
-        tx.execute_batch(SCHEMA_1)?;
-        tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    let found = version(&tx)?;
+    for (version, script) in MIGRATIONS {
+        if version > found {
+            tx.execute_batch(script)?;
+            tx.pragma_update(None, "user_version", version)?;
+        }
     }
     tx.commit()
 }
@@ -224,4 +239,33 @@ pub(crate) fn layers(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<DiffI
         DiffId(Digest::from_bytes(chunk))
     });
     Ok(digests.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_tables_are_migrated_with_their_rows() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db.sqlite");
+        let mut connection = open(&path, Missing::Create).expect("opened");
+        connection.execute_batch(SCHEMA_1).expect("made");
+        connection
+            .pragma_update(None, "user_version", 1)
+            .expect("set");
+        let insert = "INSERT INTO images (id, created_ns, added, size, labels, platform, layers)
+            VALUES (x'00', 1, 2, 3, '{}', '{}', x'')";
+        connection.execute(insert, []).expect("inserted");
+        assert!(schema(&connection).expect("read") == Schema::Older);
+        for _ in 0..2 {
+            migrate(&mut connection, "WAL").expect("migrated");
+            assert!(schema(&connection).expect("read") == Schema::Current);
+        }
+        let query = "SELECT added, made, times FROM images";
+        let row: (i64, Option<i64>, Option<String>) = connection
+            .query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .expect("kept");
+        assert_eq!(row, (2, None, None));
+    }
 }

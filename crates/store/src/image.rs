@@ -20,6 +20,10 @@ pub struct NewImage<'a> {
     pub manifest: Option<(&'a MediaType, &'a [u8])>,
     /// The image it was committed from.
     pub parent: Option<ImageId>,
+    /// When each entry of its history was made, bottom first, where that is known better than
+    /// from the configuration, which says something old to be reproducible. The image is as old
+    /// as the last. Empty for an image that was not made here.
+    pub times: &'a [Option<Timestamp>],
 }
 
 /// An image in the store. Everything is read from the database.
@@ -35,6 +39,8 @@ pub struct ImageRecord {
     pub manifest: Option<Descriptor>,
     /// When it was made, as its configuration says. Reproducible builds say something old.
     pub created: Option<String>,
+    /// When it was made, if that was here.
+    pub made: Option<Timestamp>,
     /// When this store recorded it first.
     pub added: Timestamp,
     /// When a name was last given to it.
@@ -59,19 +65,16 @@ impl ImageRecord {
         self.tags.is_empty()
     }
 
-    /// Returns how old the image counts as: since its configuration was made when it was
-    /// received, since it was recorded when it was made here.
-    pub fn created_at(&self) -> Timestamp {
-        let made = self.created.as_deref().and_then(Timestamp::parse);
-        match made {
-            Some(made) if self.received => made,
-            _ => self.added,
-        }
+    /// Returns since when the image exists: since it was made here, or what its configuration
+    /// says. `None` when nothing tells.
+    pub fn created_at(&self) -> Option<Timestamp> {
+        let said = || self.created.as_deref().and_then(Timestamp::parse);
+        self.made.or_else(said)
     }
 }
 
 const COLUMNS: &str = "id, manifest, manifest_type, manifest_size, created, added, last_tagged,
-    size, labels, platform, layers, parent, manifest_received";
+    size, labels, platform, layers, parent, manifest_received, made";
 
 impl Store {
     /// Records an image. Every layer must be in the store. Recording an image again is no error;
@@ -95,7 +98,7 @@ impl Store {
         };
         let id = ImageId(id);
         self.write(|tx| {
-            self.insert_image(tx, &id, &config, image.parent.as_ref())?;
+            self.insert_image(tx, &id, &config, image)?;
             if let Some(manifest) = &manifest {
                 manifest::set_manifest(tx, &id, manifest, Provenance::Received)?;
             }
@@ -131,6 +134,20 @@ impl Store {
         Ok(ImageConfig::parse(&self.image_config_bytes(id)?)?)
     }
 
+    /// Returns when the entries of an image's history were made, as [`NewImage::times`] has it.
+    pub fn image_times(&self, id: &ImageId) -> Result<Vec<Option<Timestamp>>, StoreError> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached("SELECT times FROM images WHERE id = ?1")?;
+            let times: Option<Option<String>> = query
+                .query_row([id.digest().as_bytes()], |row| row.get(0))
+                .optional()?;
+            match times.flatten() {
+                Some(times) => from_json(&times),
+                None => Ok(Vec::new()),
+            }
+        })
+    }
+
     /// Returns the configuration of an image as it was received.
     pub fn image_config_bytes(&self, id: &ImageId) -> Result<Vec<u8>, StoreError> {
         match self.read_blob(id.digest(), MAX_CONFIG_SIZE) {
@@ -144,7 +161,7 @@ impl Store {
         tx: &Connection,
         id: &ImageId,
         config: &ImageConfig,
-        parent: Option<&ImageId>,
+        image: &NewImage<'_>,
     ) -> Result<(), StoreError> {
         let diff_ids = &config.rootfs.diff_ids;
         let mut size = 0_u64;
@@ -154,21 +171,31 @@ impl Store {
             size = size.saturating_add(layer.content_size);
         }
         let now = Timestamp::now();
-        let created = config.created.as_deref().and_then(Timestamp::parse);
+        let made = image.times.last().copied().flatten();
+        let said = config.created.as_deref().and_then(Timestamp::parse);
+        // What made the image again tells when; what received it again does not know.
         tx.execute(
             "INSERT INTO images (id, created, created_ns, added, size, labels, platform, layers,
-                parent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                ON CONFLICT (id) DO UPDATE SET parent = coalesce(excluded.parent, parent)",
+                parent, made, times) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                ON CONFLICT (id) DO UPDATE SET parent = coalesce(excluded.parent, parent),
+                created_ns = iif(excluded.made IS NULL, created_ns, excluded.created_ns),
+                made = coalesce(excluded.made, made),
+                times = coalesce(excluded.times, times)",
             params![
                 id.digest().as_bytes(),
                 config.created,
-                created.unwrap_or_default().0,
+                made.or(said).unwrap_or_default().0,
                 now.0,
                 db::from_u64(size),
                 to_json(&config.config.labels),
                 to_json(&config.platform()),
                 db::layers_column(diff_ids),
-                parent.map(|parent| parent.digest().as_bytes())
+                image
+                    .parent
+                    .as_ref()
+                    .map(|parent| parent.digest().as_bytes()),
+                made.map(|made| made.0),
+                (!image.times.is_empty()).then(|| to_json(&image.times))
             ],
         )?;
         Ok(())
@@ -309,6 +336,7 @@ fn record(row: &Row<'_>, names: &mut Names) -> Result<ImageRecord, StoreError> {
         layers: db::layers(row, 10)?,
         parent: db::optional_digest(row, 11)?.map(ImageId),
         received: row.get(12)?,
+        made: row.get::<_, Option<i64>>(13)?.map(Timestamp),
     })
 }
 

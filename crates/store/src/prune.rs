@@ -132,7 +132,10 @@ fn selects(filter: &PruneFilter, image: &ImageRecord) -> bool {
         PruneScope::Unused => true,
     };
     in_scope
-        && filter.until.is_none_or(|until| image.created_at() <= until)
+        && filter.until.is_none_or(|until| {
+            // Of an image without a date, how long it has been here is all there is.
+            image.created_at().unwrap_or(image.added) <= until
+        })
         && filter
             .labels
             .iter()

@@ -125,6 +125,7 @@ mod tests {
                 config: &config.to_bytes(),
                 manifest: None,
                 parent: None,
+                times: &[],
             })
             .expect("an image")
     }

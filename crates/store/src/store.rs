@@ -271,7 +271,7 @@ fn open_database(root: &Path) -> Result<Connection, StoreError> {
         Schema::Newer(version) => Err(StoreError::NewerFormat {
             root: root.to_owned(),
             found: version.unsigned_abs(),
-            supported: 1,
+            supported: db::SCHEMA_VERSION.unsigned_abs(),
         }),
     }
 }

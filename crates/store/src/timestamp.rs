@@ -28,6 +28,18 @@ impl Timestamp {
     }
 }
 
+/// What lies centuries away becomes the first or the last time that can be told.
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(time: jiff::Timestamp) -> Self {
+        let nanoseconds = time.as_nanosecond();
+        let limit = match nanoseconds < 0 {
+            true => i64::MIN,
+            false => i64::MAX,
+        };
+        Self(i64::try_from(nanoseconds).unwrap_or(limit))
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {

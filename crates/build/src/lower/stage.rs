@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use dockerfile::{Instruction, Span, Spanned};
-use oci::{History, ImageConfig, Platform, Reference};
+use oci::{History, ImageConfig, ImageId, Platform, Reference};
 
 use super::{LowerError, metadata};
-use crate::BaseImageError;
 use crate::located::Located;
 use crate::plan::{CopyFrom, Plan, StageBase};
 use crate::variables::Variables;
 use crate::vertex::{Operation, Origin, Vertex};
+use crate::{BaseImage, BaseImageError};
 
 /// The comment of history entries that a build makes.
 const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
@@ -33,6 +33,8 @@ pub struct Graph {
 pub struct Lowered {
     /// Its content.
     pub origin: Origin,
+    /// The image that it starts from, if any.
+    pub base: Option<ImageId>,
     /// Its configuration, without layers and history.
     pub config: ImageConfig,
     /// Its history, bottom first.
@@ -81,10 +83,10 @@ impl PlannedHistory {
     }
 }
 
-/// Gives the configuration of a base image.
-pub type Images<'a> = dyn FnMut(&Reference, &Platform) -> Result<ImageConfig, BaseImageError> + 'a;
+/// Gives a base image.
+pub type Images<'a> = dyn FnMut(&Reference, &Platform) -> Result<BaseImage, BaseImageError> + 'a;
 
-/// Lowers the stages that the target needs, asking `images` for the configuration of each base.
+/// Lowers the stages that the target needs, asking `images` for each base.
 pub fn lower(
     plan: &Plan,
     build_args: &BTreeMap<String, String>,
@@ -181,25 +183,27 @@ impl Lowering<'_> {
     fn base(&mut self, index: usize) -> Result<Lowered, Located<LowerError>> {
         let plan = self.plan;
         let stage = &plan.stages[index];
-        let config = match &stage.base {
-            StageBase::Stage(base) => return self.stage(*base),
+        match &stage.base {
+            StageBase::Stage(base) => self.stage(*base),
             StageBase::Scratch => {
                 let mut config = ImageConfig::scratch(&plan.platform);
                 "/".clone_into(&mut config.config.working_dir);
-                config
+                Ok(start(config, None))
             }
-            StageBase::Image(reference) => self
-                .image(reference, &stage.platform)
-                .map_err(|error| Located::at(stage.span, error))?,
-        };
-        Ok(start(config))
+            StageBase::Image(reference) => {
+                let image = self
+                    .image(reference, &stage.platform)
+                    .map_err(|error| Located::at(stage.span, error))?;
+                Ok(start(image.config, Some(image.id)))
+            }
+        }
     }
 
     fn image(
         &mut self,
         reference: &Reference,
         platform: &Platform,
-    ) -> Result<ImageConfig, LowerError> {
+    ) -> Result<BaseImage, LowerError> {
         (self.images)(reference, platform).map_err(|source| LowerError::BaseImage {
             name: reference.familiar(),
             reference: reference.to_string(),
@@ -223,10 +227,10 @@ impl Lowering<'_> {
             CopyFrom::Stage(index) => Ok(self.stage(index)?.origin),
             CopyFrom::Image(reference) => {
                 let platform = self.plan.platform.clone();
-                let config = self
+                let image = self
                     .image(&reference, &platform)
                     .map_err(|error| Located::at(span, error))?;
-                Ok(Origin::Layers(config.rootfs.diff_ids))
+                Ok(Origin::Layers(image.config.rootfs.diff_ids))
             }
         }
     }
@@ -289,7 +293,7 @@ impl StageState {
 }
 
 /// Returns a stage that starts from an image with `config`.
-fn start(mut config: ImageConfig) -> Lowered {
+fn start(mut config: ImageConfig, base: Option<ImageId>) -> Lowered {
     let layers = std::mem::take(&mut config.rootfs.diff_ids);
     let history = base_history(std::mem::take(&mut config.history), layers.len());
     config.created = None;
@@ -312,6 +316,7 @@ fn start(mut config: ImageConfig) -> Lowered {
     }
     Lowered {
         origin: Origin::Layers(layers),
+        base,
         config,
         history,
         env,

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use oci::{DiffId, Digest, History, ImageConfig, Platform, Reference};
+use oci::{DiffId, Digest, History, ImageConfig, ImageId, Platform, Reference};
 
 use super::*;
+use crate::BaseImage;
 use crate::plan::{PlanOptions, plan};
 use crate::vertex::{FilesFrom, Item, Operation, Origin};
 
 /// An image with one layer that is named after it.
-fn image(name: &str) -> ImageConfig {
+fn image(name: &str) -> BaseImage {
     let mut config = ImageConfig::scratch(&"linux/amd64".parse().expect("valid"));
     config.config.env = vec!["PATH=/bin".to_owned(), "BASE=1".to_owned()];
     config.config.cmd = Some(vec!["sh".to_owned()]);
@@ -22,7 +23,10 @@ fn image(name: &str) -> ImageConfig {
     if name == "docker.io/library/onbuild:latest" {
         config.config.on_build = ["COPY . /src", "RUN make"].map(str::to_owned).to_vec();
     }
-    config
+    BaseImage {
+        id: ImageId(Digest::of(&config.to_bytes())),
+        config,
+    }
 }
 
 fn graph_of(
@@ -306,10 +310,10 @@ fn history_explains_exactly_the_layers_of_the_base() {
         };
         let plan = plan(&dockerfile, &options).expect("plans");
         let mut images = |_: &Reference, _: &Platform| {
-            let mut config = image("a");
-            config.history = vec![History::default(); entries];
-            config.rootfs.diff_ids = vec![DiffId(Digest::of(b"a")); layers];
-            Ok(config)
+            let mut image = image("a");
+            image.config.history = vec![History::default(); entries];
+            image.config.rootfs.diff_ids = vec![DiffId(Digest::of(b"a")); layers];
+            Ok(image)
         };
         let graph = lower(&plan, &args, &mut images).expect("lowers");
         let history = graph.result.history.iter();

@@ -6,6 +6,7 @@ use std::thread;
 
 use oci::DiffId;
 use serde_json::{Value, json};
+use store::Timestamp;
 
 use super::Environment;
 use super::files;
@@ -25,6 +26,11 @@ impl Outcome {
     pub(crate) fn layer(&self, vertex: usize) -> (DiffId, i64) {
         let layer = &self.layers[&vertex];
         (layer.diff_id, layer.created)
+    }
+
+    /// Returns when the layer of a vertex was made.
+    pub(crate) fn made(&self, vertex: usize) -> Timestamp {
+        self.layers[&vertex].made
     }
 
     /// Returns how many steps were made.

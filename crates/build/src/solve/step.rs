@@ -24,6 +24,8 @@ pub(super) struct Layer {
     pub(super) diff_id: DiffId,
     /// The epoch when it was made.
     pub(super) created: i64,
+    /// When it was made.
+    pub(super) made: Timestamp,
     /// The key under which the cache has it.
     pub(super) key: Digest,
     /// How long it took in this build; `None` when it was there.
@@ -118,6 +120,7 @@ fn recorded(environment: &Environment<'_>, key: &Key) -> Result<Option<Layer>, S
     Ok(Some(Layer {
         diff_id,
         created: record.ingredients["epoch"].as_i64().unwrap_or_default(),
+        made: record.created,
         key: key.digest,
         seconds: None,
     }))
@@ -131,7 +134,7 @@ fn record(vertex: &Vertex, stacks: &Stacks, key: &Key, layer: &Layer) -> StepRec
         parent_chain: ChainId::of(&stacks.parent),
         ingredients: recorded_ingredients(key, layer),
         seconds: layer.seconds.unwrap_or_default(),
-        created: Timestamp::now(),
+        created: layer.made,
         last_used: Timestamp::now(),
         content_size: 0,
     }
@@ -173,6 +176,7 @@ pub(super) fn make(
     let layer = Layer {
         diff_id: ingested.diff_id,
         created: epoch.seconds,
+        made: Timestamp::now(),
         key: missing.key.digest,
         seconds: Some(started.elapsed().as_secs_f64()),
     };

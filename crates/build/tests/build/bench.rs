@@ -155,6 +155,7 @@ impl Bench {
             config: &config.to_bytes(),
             manifest: None,
             parent: None,
+            times: &[],
         };
         let id = self.store.put_image(&image).expect("an image");
         let name = Reference::parse(name).expect("a name").or_latest();

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use build::{CacheUse, Event};
 use layer::EntryKind;
+use store::Timestamp;
 
 use crate::bench::{Bench, entry};
 
@@ -220,4 +221,48 @@ fn builds_at_the_same_time_agree() {
     assert!(ids.iter().all(|id| *id == ids[0]));
     let tag = oci::Reference::parse("result").expect("valid").or_latest();
     assert_eq!(bench.store.tagged(&tag).expect("readable"), Some(ids[0]));
+}
+
+/// The configuration says something old, so that a later build gives the same image.
+#[test]
+fn the_store_knows_when_steps_ran() {
+    let bench = bench();
+    let before = Timestamp::now();
+    let built = bench.build(TEXT);
+    let image = bench.store.image(&built.id).expect("readable");
+    let made = image.expect("there").created_at().expect("a time");
+    assert!(made >= before && made <= Timestamp::now());
+    let times = bench.store.image_times(&built.id).expect("readable");
+    let [base, workdir, copy, env, copy_dir, cmd] = times.as_slice() else {
+        panic!("{times:?}");
+    };
+    assert_eq!(*base, None);
+    assert!(before <= workdir.expect("known") && workdir <= copy && copy <= copy_dir);
+    assert_eq!((env, cmd), (copy, copy_dir));
+    assert_eq!(*cmd, Some(made));
+    // From the cache: as old as before. From scratch: new, and the same image.
+    bench.build(TEXT);
+    assert_eq!(bench.store.image_times(&built.id).expect("readable"), times);
+    let mut options = bench.options(TEXT);
+    options.cache = CacheUse::Ignore;
+    let again = bench.run(&options).0.expect("built");
+    assert_eq!(again.id, built.id);
+    let times = bench.store.image_times(&built.id).expect("readable");
+    assert!(times[1] > Some(made));
+}
+
+#[test]
+fn a_base_built_here_keeps_its_times() {
+    let mut bench = bench();
+    let base = bench.build("FROM base\nCOPY a /\nENV A=1");
+    bench.base("mine", &base);
+    let built = bench.build("FROM mine\nCOPY dir /dir");
+    let of_base = bench.store.image_times(&base.id).expect("readable");
+    let times = bench.store.image_times(&built.id).expect("readable");
+    assert_eq!(times[..3], of_base);
+    assert!(of_base[1].is_some() && times[3] >= of_base[2]);
+    // Only the configuration differs: the image is as old as its base.
+    let built = bench.build("FROM mine\nENV B=1");
+    let times = bench.store.image_times(&built.id).expect("readable");
+    assert_eq!(times[..3], of_base);
 }

@@ -63,6 +63,7 @@ impl Shelf {
             config: &config.to_bytes(),
             manifest: None,
             parent: None,
+            times: &[],
         };
         let id = self.store.put_image(&image).expect("an image");
         let name = Reference::parse(name).expect("a name");

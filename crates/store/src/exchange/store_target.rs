@@ -167,6 +167,7 @@ impl StoreTarget<'_> {
                 ManifestPolicy::Discard => None,
             },
             parent: None,
+            times: &[],
         })?;
         Ok(Digest::of(bytes))
     }

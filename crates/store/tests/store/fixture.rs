@@ -75,6 +75,7 @@ impl Fixture {
             config: &config,
             manifest: None,
             parent: None,
+            times: &[],
         };
         store.put_image(&image).expect("stored")
     }

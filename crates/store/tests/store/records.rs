@@ -70,6 +70,7 @@ fn an_image_needs_all_its_layers() {
         config: &config,
         manifest: None,
         parent: None,
+        times: &[],
     };
     assert!(matches!(
         store.put_image(&image),
@@ -366,4 +367,35 @@ fn origins_are_listed_last_seen_first() {
         store.record_origin(&digest, repository).expect("stored");
     }
     assert_eq!(store.origins(&digest).expect("read"), ["a.b/x", "c.d/y"]);
+}
+
+#[test]
+fn an_image_made_here_is_as_old_as_its_last_step() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let config = config_with(&[fixture.layer(&store, b"layer")], "x");
+    let put = |times: &[Option<Timestamp>]| {
+        let image = NewImage {
+            config: &config,
+            manifest: None,
+            parent: None,
+            times,
+        };
+        let id = store.put_image(&image).expect("stored");
+        store.image(&id).expect("read").expect("there")
+    };
+    let said = Timestamp::parse("2026-01-02T03:04:05Z").expect("a time");
+    assert_eq!(put(&[]).created_at(), Some(said));
+    let (early, late) = (Timestamp(said.0 + 1), Timestamp(said.0 + 2));
+    let made = put(&[None, Some(early), Some(late)]);
+    assert_eq!(made.created_at(), Some(late));
+    assert_eq!(made.created.as_deref(), Some("2026-01-02T03:04:05Z"));
+    let times = store.image_times(&made.id).expect("read");
+    assert_eq!(times, [None, Some(early), Some(late)]);
+    // Received again it is no other image, and made again it is a newer one.
+    assert_eq!(put(&[]).created_at(), Some(late));
+    let newer = fixture.image(&store, "newer by its configuration only");
+    assert_eq!(store.images().expect("read")[1].id, newer);
+    assert_eq!(put(&[Some(early)]).created_at(), Some(early));
+    assert_eq!(store.images().expect("read")[0].id, made.id);
 }

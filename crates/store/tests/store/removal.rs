@@ -199,6 +199,7 @@ fn an_image_with_children_loses_only_its_name() {
         config: &config,
         manifest: None,
         parent: Some(parent),
+        times: &[],
     };
     let child = store.put_image(&child).expect("stored");
     assert_eq!(store.children(&parent).expect("read"), [child]);
@@ -235,7 +236,7 @@ fn what_is_not_there_cannot_be_removed() {
 
 #[test]
 fn prune_removes_what_its_filter_selects() {
-    let before = Timestamp::now();
+    let made = Timestamp::parse("2026-01-02T03:04:05Z").expect("as config_with has it");
     let label = |key: &str, value: Option<&str>, presence| LabelFilter {
         key: key.to_owned(),
         value: value.map(str::to_owned),
@@ -250,10 +251,17 @@ fn prune_removes_what_its_filter_selects() {
         (all.clone(), vec!["dangling", "tagged"]),
         (
             PruneFilter {
-                until: Some(before),
+                until: Some(Timestamp(made.0 - 1)),
                 ..all.clone()
             },
             vec![],
+        ),
+        (
+            PruneFilter {
+                until: Some(made),
+                ..all.clone()
+            },
+            vec!["dangling", "tagged"],
         ),
         (
             PruneFilter {
@@ -351,6 +359,7 @@ fn a_lease_keeps_parts_until_the_image_comes() {
         config: &config,
         manifest: None,
         parent: None,
+        times: &[],
     };
     let id = store.put_image(&image).expect("stored");
     store

@@ -1,6 +1,6 @@
 //! `strata builder prune`.
 
-use store::{StepFilter, StepScope, Timestamp};
+use store::{StepFilter, StepScope};
 use strata::ops::image_filter::FilterError;
 use strata::time;
 
@@ -42,13 +42,12 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         if name != "until" {
             return Err(FilterError::Unknown(name.to_owned()).into());
         }
-        let until = time::parse(value, units::now())
-            .and_then(|until| i64::try_from(until.as_nanosecond()).ok());
+        let until = time::parse(value, units::now());
         let until = until.ok_or_else(|| FilterError::InvalidValue {
             name: name.to_owned(),
             value: value.to_owned(),
         })?;
-        filter.until = Some(Timestamp(until));
+        filter.until = Some(until.into());
     }
     let what = match filter.scope {
         StepScope::All => "all build cache",

@@ -74,7 +74,7 @@ struct Form {
 
 impl Form {
     fn cells(&self, row: &HistoryRow) -> Vec<String> {
-        let time = units::timestamp(row.created.as_deref());
+        let time = row.created.map(units::moment);
         let created_by = row.created_by.replace('\t', " ");
         vec![
             row.comment.clone(),

@@ -72,15 +72,12 @@ fn filter(parsed: &ImageFilter, all: bool) -> PruneFilter {
     };
     let mut conditions = labels(&parsed.labels, Presence::Required);
     conditions.extend(labels(&parsed.without_labels, Presence::Forbidden));
-    let until = parsed
-        .until
-        .and_then(|until| i64::try_from(until.as_nanosecond()).ok());
     PruneFilter {
         scope: match all {
             true => PruneScope::Unused,
             false => PruneScope::Dangling,
         },
-        until: until.map(Timestamp),
+        until: parsed.until.map(Timestamp::from),
         labels: conditions,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use oci::{ImageId, Reference};
 use store::{ImageRecord, Store};
-use strata::ops::image_filter::{ImageFilter, Purpose, created};
+use strata::ops::image_filter::{ImageFilter, Purpose};
 
 use super::command::{Arity, Command};
 use super::error::{CommandError, Exit};
@@ -145,7 +145,7 @@ struct Form {
 impl Form {
     /// One row for each name; one for an image without any.
     fn push_rows(&self, rows: &mut Vec<Vec<String>>, image: &ImageRecord, containers: usize) {
-        let time = created(image);
+        let time = image.created_at().map(units::moment);
         let id = match self.no_trunc {
             true => image.id.to_string(),
             false => image.id.digest().short(),

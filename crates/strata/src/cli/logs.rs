@@ -113,7 +113,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
 
 impl Selection {
     fn passes(&self, line: &Line) -> bool {
-        let time = units::timestamp(Some(&line.time));
+        let time = line.time.parse().ok();
         self.since.is_none_or(|since| time >= Some(since))
             && self.until.is_none_or(|until| time <= Some(until))
     }

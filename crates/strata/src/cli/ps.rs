@@ -124,7 +124,7 @@ fn cells(container: &Container, status: Status, no_trunc: bool, store: &Store) -
     let record = &container.record;
     let options = &container.options;
     let now = units::now();
-    let created = moment(record.created);
+    let created = units::moment(record.created);
     let command = command_text(&record.command);
     let command = match no_trunc {
         true => command,
@@ -184,11 +184,14 @@ fn command_text(command: &[String]) -> String {
 fn status_text(status: Status, now: Timestamp) -> String {
     match status {
         Status::Created => "Created".to_owned(),
-        Status::Running { started } => format!("Up {}", units::age(moment(started), now)),
+        Status::Running { started } => format!("Up {}", units::age(units::moment(started), now)),
         Status::Exited {
             code,
             finished: Some(finished),
-        } => format!("Exited ({code}) {} ago", units::age(moment(finished), now)),
+        } => format!(
+            "Exited ({code}) {} ago",
+            units::age(units::moment(finished), now)
+        ),
         Status::Exited {
             code,
             finished: None,
@@ -202,10 +205,6 @@ fn image(record: &ContainerRecord, store: &Store) -> String {
         Ok(image) if image.id == record.image => record.image_name.clone(),
         Ok(_) | Err(_) => record.image.digest().short(),
     }
-}
-
-fn moment(time: store::Timestamp) -> Timestamp {
-    Timestamp::from_nanosecond(i128::from(time.0)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -100,9 +100,9 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Reads a date as configurations have it, `None` when absent or malformed.
-pub(crate) fn timestamp(text: Option<&str>) -> Option<Timestamp> {
-    text?.parse().ok()
+/// Returns a time of the store's as one that can be formatted.
+pub(crate) fn moment(time: store::Timestamp) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(time.0)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]
@@ -156,10 +156,10 @@ mod tests {
 
     #[test]
     fn dates_are_written_as_go_prints_them() {
-        let time = timestamp(Some("2026-11-23T06:28:55.312283888Z")).expect("valid");
+        let time = "2026-11-23T06:28:55.312283888Z".parse().expect("valid");
         assert_eq!(date(time), "2026-11-23 06:28:55 +0000 UTC");
         assert_eq!(rfc3339_seconds(time), "2026-11-23T06:28:55Z");
-        let offset = timestamp(Some("2026-11-23T08:28:55+02:00")).expect("valid");
+        let offset = "2026-11-23T08:28:55+02:00".parse().expect("valid");
         assert_eq!(date(offset), "2026-11-23 06:28:55 +0000 UTC");
     }
 }

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use build::{PlanOptions, lower, plan};
+use build::{BaseImage, PlanOptions, lower, plan};
 use dockerfile::{Instruction, ParseError};
-use oci::{ImageConfig, Platform, RunConfig};
+use oci::{Digest, ImageConfig, ImageId, Platform, RunConfig};
 
 /// Why changes cannot be applied. `Display` is docker's own text.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,10 @@ pub fn apply(config: &RunConfig, changes: &[String]) -> Result<RunConfig, Change
             ..config.clone()
         },
         ..ImageConfig::scratch(&platform)
+    };
+    let base = BaseImage {
+        id: ImageId(Digest::of(&base.to_bytes())),
+        config: base,
     };
     let graph = lower(&planned, &none, &mut |_, _| Ok(base.clone()))
         .map_err(|located| ChangeError::Lower(located.error))?;

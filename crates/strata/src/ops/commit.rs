@@ -105,6 +105,7 @@ pub fn commit(
         config: &config.to_bytes(),
         manifest: None,
         parent: Some(record.image),
+        times: &[],
     })?;
     if let Some(name) = options.name {
         store.tag(name, &id, None)?;

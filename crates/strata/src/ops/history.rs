@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use oci::{ImageConfig, ImageId};
-use store::{ImageRecord, Store, StoreError};
+use store::{ImageRecord, Store, StoreError, Timestamp};
 
 /// One step of an image's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryRow {
     /// The image that ended with this step, when it is known here.
     pub id: Option<ImageId>,
-    /// When, RFC 3339.
-    pub created: Option<String>,
+    /// When.
+    pub created: Option<Timestamp>,
     /// The instruction or command.
     pub created_by: String,
     /// What the step added, in bytes.
@@ -24,6 +24,8 @@ pub struct HistoryRow {
 pub fn history(store: &Store, image: &ImageRecord) -> Result<Vec<HistoryRow>, StoreError> {
     let config = store.image_config(&image.id)?;
     let ids = known_ids(store, image, &config)?;
+    let times = store.image_times(&image.id)?;
+    let said = |text: &Option<String>| text.as_deref().and_then(Timestamp::parse);
     let mut layers = config.rootfs.diff_ids.iter();
     let mut rows = Vec::with_capacity(config.history.len());
     for (index, step) in config.history.iter().enumerate() {
@@ -37,7 +39,7 @@ pub fn history(store: &Store, image: &ImageRecord) -> Result<Vec<HistoryRow>, St
         };
         rows.push(HistoryRow {
             id: ids.get(&(index + 1)).copied(),
-            created: step.created.clone(),
+            created: times.get(index).copied().flatten().or(said(&step.created)),
             created_by: step.created_by.clone(),
             size,
             comment: step.comment.clone(),
@@ -47,7 +49,7 @@ pub fn history(store: &Store, image: &ImageRecord) -> Result<Vec<HistoryRow>, St
     for layer in layers {
         rows.push(HistoryRow {
             id: None,
-            created: config.created.clone(),
+            created: said(&config.created),
             created_by: String::new(),
             size: store.layer(layer)?.map_or(0, |layer| layer.content_size),
             comment: String::new(),

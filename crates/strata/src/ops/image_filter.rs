@@ -100,21 +100,22 @@ impl ImageFilter {
         store: &Store,
         images: Vec<ImageRecord>,
     ) -> Result<Vec<ImageRecord>, FilterError> {
-        let moment = |name: &Option<String>| -> Result<Option<Option<Timestamp>>, FilterError> {
-            let Some(name) = name else { return Ok(None) };
-            Ok(Some(created(&store.resolve(name)?)))
-        };
+        let moment =
+            |name: &Option<String>| -> Result<Option<Option<store::Timestamp>>, FilterError> {
+                let Some(name) = name else { return Ok(None) };
+                Ok(Some(store.resolve(name)?.created_at()))
+            };
+        // An image without a date sorts before all others.
         let (before, since) = (moment(&self.before)?, moment(&self.since)?);
+        let until = self.until.map(store::Timestamp::from);
         let mut passed = Vec::with_capacity(images.len());
         for mut image in images {
-            let time = created(&image);
+            let time = image.created_at();
             let is_dangling = image.tags.is_empty() && image.repo_digests.is_empty();
             let passes = self.dangling.is_none_or(|dangling| dangling == is_dangling)
                 && before.is_none_or(|before| time < before)
                 && since.is_none_or(|since| time > since)
-                && self
-                    .until
-                    .is_none_or(|until| time.is_some_and(|time| time < until))
+                && until.is_none_or(|until| time.is_some_and(|time| time < until))
                 && self.labels_pass(&image.labels);
             if passes && self.select_names(&mut image)? {
                 passed.push(image);
@@ -162,11 +163,6 @@ impl ImageFilter {
         }
         Ok(false)
     }
-}
-
-/// Returns when an image was made; `None` sorts before everything.
-pub fn created(image: &ImageRecord) -> Option<Timestamp> {
-    image.created.as_deref()?.parse().ok()
 }
 
 fn label(text: &str) -> (String, Option<String>) {

@@ -71,6 +71,7 @@ pub fn import(
         config: &config.to_bytes(),
         manifest: None,
         parent: None,
+        times: &[],
     })?;
     if let Some(name) = options.name {
         store.tag(name, &id, None)?;

@@ -141,3 +141,35 @@ fn privileged_a_step_runs_with_build_arguments_and_its_result_runs() {
         "hello world\n"
     );
 }
+
+/// The image says that it is from 1980, so that it is the same one tomorrow.
+#[test]
+fn an_image_that_says_something_old_is_listed_as_made_now() {
+    let strata = strata();
+    strata.write(
+        "context/Dockerfile",
+        "FROM scratch\nCOPY f .\nCMD [\"/f\"]\n",
+    );
+    strata.write("context/f", "data\n");
+    let argument = "SOURCE_DATE_EPOCH=315532800";
+    let words = [
+        "build",
+        "-q",
+        "--build-arg",
+        argument,
+        "-t",
+        "old",
+        "context",
+    ];
+    strata.run(&words).stdout();
+    let shown = |words: &[&str]| strata.run(words).stdout();
+    let says = shown(&["image", "inspect", "-f", "{{.Created}}", "old"]);
+    assert_eq!(says, "1980-01-01T00:00:00Z\n");
+    let listed = shown(&["images", "--format", "{{.CreatedSince}}"]);
+    assert!(!listed.contains("years"), "{listed}");
+    let history = shown(&["history", "--format", "{{.CreatedSince}}", "old"]);
+    assert!(!history.contains("years"), "{history}");
+    assert_eq!(history.lines().count(), 2);
+    let until = shown(&["images", "-q", "-f", "until=1h"]);
+    assert_eq!(until, "");
+}
