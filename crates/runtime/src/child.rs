@@ -14,7 +14,7 @@ use crate::filesystem::{Built, Tree};
 use crate::mountpoint::{Kind, open_or_make};
 use crate::spec::NewPrivileges;
 use crate::user::User;
-use crate::{Network, Security, StartError, program};
+use crate::{Security, StartError, program};
 
 /// Everything that the child needs, made by the parent.
 #[derive(Debug)]
@@ -22,7 +22,8 @@ pub(crate) struct Plan {
     pub(crate) tree: Tree,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) hostname: String,
-    pub(crate) network: Network,
+    /// Its own network namespace, if any, with the loopback interface up.
+    pub(crate) network: Option<OwnedFd>,
     pub(crate) security: Security,
     /// Loaded unless empty.
     pub(crate) filter: Vec<FilterInstruction>,
@@ -75,10 +76,13 @@ impl Plan {
         rustix::system::sethostname(self.hostname.as_bytes())
             .map_err(StartError::step("set the host name"))?;
         rustix::process::umask(Mode::empty());
+        // Before /sys is mounted, which shows the interfaces of the mounter's network.
+        if let Some(network) = &self.network {
+            sys::enter_network(network.as_fd())
+                .map_err(StartError::step("enter the container's network"))?;
+        }
         let built = self.tree.build(made)?;
-        if self.network == Network::None {
-            sys::bring_up_loopback()
-                .map_err(StartError::step("bring up the loopback interface"))?;
+        if self.network.is_some() {
             allow_ping_and_low_ports(&built)?;
         }
         self.connect_streams(&built)?;

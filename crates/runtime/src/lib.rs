@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod filesystem;
 mod mountpoint;
+mod network;
 mod program;
 mod running;
 mod seccomp;

@@ -20,6 +20,7 @@ use crate::cgroup::{Cgroup, Layout};
 use crate::child::{Plan, Streams};
 use crate::filesystem::{Hierarchies, PreparedBind, Tree};
 use crate::mountpoint::Kind;
+use crate::network::NewNetwork;
 use crate::program::c_string;
 use crate::{
     Access, BindMount, DEFAULT_PATH, Environment, Network, Running, Seccomp, Spec, StartError,
@@ -38,6 +39,10 @@ pub fn start(spec: Spec) -> Result<Running, StartError> {
 fn start_on(spec: Spec, layout: &Layout) -> Result<Running, StartError> {
     check(&spec)?;
     check_privileges()?;
+    let network = match spec.network {
+        Network::None => Some(NewNetwork::begin()?),
+        Network::Host => None,
+    };
     let root = spec
         .rootfs
         .as_fd()
@@ -50,13 +55,10 @@ fn start_on(spec: Spec, layout: &Layout) -> Result<Running, StartError> {
     let (read_end, write_end) =
         pipe_with(PipeFlags::CLOEXEC).map_err(StartError::step("make a pipe"))?;
     let cgroup = Cgroup::create(&spec.id, layout)?;
-    let namespaces = match spec.network {
-        Network::None => Namespaces::CONTAINER.and(Namespaces::NETWORK),
-        Network::Host => Namespaces::CONTAINER,
-    };
-    let (plan, terminal) = plan(spec, user, cgroup, layout, write_end)?;
+    let (mut plan, terminal) = plan(spec, user, cgroup, layout, write_end)?;
+    plan.network = network.map(NewNetwork::finish).transpose()?;
     let options = CloneOptions {
-        namespaces,
+        namespaces: Namespaces::CONTAINER,
         cgroup: plan.cgroup.as_ref().and_then(Cgroup::directory),
     };
     let mut made = Vec::new();
@@ -179,7 +181,7 @@ fn plan(
         },
         cgroup,
         hostname: spec.hostname,
-        network: spec.network,
+        network: None,
         security,
         filter,
         user,

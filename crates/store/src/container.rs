@@ -63,6 +63,15 @@ pub enum ContainerState {
     },
 }
 
+/// What is left of a container when its record goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remains {
+    /// Files, which take space.
+    Files,
+    /// Directories that hold no files: their deletion can wait until there are more of them.
+    Directories,
+}
+
 /// Why a container could not be recorded or found. `Display` is docker's text.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
@@ -177,8 +186,8 @@ impl Store {
     }
 
     /// Removes the record of a container, given by its whole id, and moves its directory to the
-    /// trash. Nothing may be mounted in it.
-    pub fn remove_container(&self, id: &str) -> Result<(), ContainerError> {
+    /// trash. Nothing may be mounted in it, and only what `remains` says may be in it.
+    pub fn remove_container(&self, id: &str, remains: Remains) -> Result<(), ContainerError> {
         let removed = self.write(|tx| {
             let removed = tx.execute("DELETE FROM containers WHERE id = ?1", [id]);
             removed.map_err(StoreError::from)
@@ -187,7 +196,11 @@ impl Store {
             return Err(ContainerError::NotFound(id.to_owned()));
         }
         // Only ids that were checked are recorded, so this is a directory of ours.
-        Ok(self.discard(&self.container_dir(id))?)
+        let directory = self.container_dir(id);
+        Ok(match remains {
+            Remains::Files => self.discard(&directory),
+            Remains::Directories => self.discard_bare(&directory),
+        }?)
     }
 
     /// Returns the directory of a container.

@@ -33,7 +33,7 @@ pub use archive::{
 };
 pub use blob_writer::{BlobWriter, NewBlob};
 pub use build::BuildRecord;
-pub use container::{ContainerError, ContainerRecord, ContainerState};
+pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
 pub use error::StoreError;
 pub use exchange::{
     BlobOutcome, Compress, Copied, CopyError, CopyOptions, CopyOutcome, Event, ExchangeError,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::at;
+use crate::sweep::BARE;
 use crate::{Store, StoreError, Timestamp};
 
 /// A directory of its own for work in progress, on the file system of the store. It goes to the
@@ -60,7 +61,16 @@ impl Store {
 
     /// Moves a file or directory to the trash. What is not there is no error.
     pub(crate) fn discard(&self, path: &Path) -> Result<(), StoreError> {
-        match fs::rename(path, self.trash_dir().join(unique_name())) {
+        self.discard_as(path, &unique_name())
+    }
+
+    /// Moves a tree that holds no files any more to the trash, where it can wait.
+    pub(crate) fn discard_bare(&self, path: &Path) -> Result<(), StoreError> {
+        self.discard_as(path, &format!("{BARE}{}", unique_name()))
+    }
+
+    fn discard_as(&self, path: &Path, name: &str) -> Result<(), StoreError> {
+        match fs::rename(path, self.trash_dir().join(name)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(at("remove", path)(error)),
             _ => Ok(()),
         }

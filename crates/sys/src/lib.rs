@@ -21,7 +21,9 @@ pub use capability::{Capability, drop_capabilities, drop_from_bounding_set, hold
 pub use confined::{ConfinedError, Root};
 pub use mount::{Mount, MountAttributes, Propagation, Recursion, Unmount, is_mount_point, unmount};
 pub use mount_error::MountError;
-pub use namespace::{bring_up_loopback, join_new_session_keyring, unshare_cgroup};
+pub use namespace::{
+    bring_up_loopback, enter_network, join_new_session_keyring, unshare_cgroup, unshare_network,
+};
 pub use overlay::{Lower, OverlayOptions, Upper};
 pub use process::{
     Child, CloneOptions, Cloned, Ended, Launcher, Namespaces, clone_into, read_report, send_signal,

@@ -1,16 +1,37 @@
-//! What the calling process changes about its own namespaces.
+//! What the calling process or thread changes about its own namespaces.
 
 #![expect(unsafe_code, reason = "rustix lacks these calls")]
 
+use std::fs::File;
 use std::io;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 /// Moves the calling process into a new cgroup namespace, whose root is its present group.
 pub fn unshare_cgroup() -> io::Result<()> {
     // SAFETY: this flag changes what the process sees of control groups, no memory.
     if unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Moves the calling thread, and no other, into a new network namespace and returns that: it
+/// lives as long as the descriptor or a process in it.
+pub fn unshare_network() -> io::Result<OwnedFd> {
+    // SAFETY: this flag changes which network the thread sees, no memory.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    File::open("/proc/thread-self/ns/net").map(OwnedFd::from)
+}
+
+/// Moves the calling thread into a network namespace.
+pub fn enter_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a network namespace changes which network the thread sees, no memory; the flag
+    // makes the kernel refuse a descriptor of anything else.
+    if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
@@ -32,7 +53,7 @@ pub fn join_new_session_keyring() -> io::Result<()> {
     Ok(())
 }
 
-/// Brings the loopback interface of the calling process's network namespace up.
+/// Brings the loopback interface of the calling thread's network namespace up.
 pub fn bring_up_loopback() -> io::Result<()> {
     let socket = socket_with(
         AddressFamily::INET,

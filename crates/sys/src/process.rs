@@ -33,14 +33,6 @@ impl Namespaces {
     pub const CONTAINER: Self = Self(flags(
         libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
     ));
-    /// Network interfaces, addresses and ports.
-    pub const NETWORK: Self = Self(flags(libc::CLONE_NEWNET));
-
-    /// Returns both sets together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// What a new process is made with.

@@ -3,7 +3,7 @@
 use crate::fixture::{Fixture, config_with};
 use oci::{DiffId, Digest, MediaType, Reference};
 use store::{
-    BuildRecord, ContainerError, ContainerRecord, ContainerState, NewImage, ResolveError,
+    BuildRecord, ContainerError, ContainerRecord, ContainerState, NewImage, Remains, ResolveError,
     StepFilter, StepRecord, StepScope, StoreError, Timestamp,
 };
 
@@ -231,7 +231,9 @@ fn containers_are_found_by_id_name_and_prefix() {
         .set_container_state(&first.id, &exited)
         .expect("changed");
     assert_eq!(store.container("web").expect("found").state, exited);
-    store.remove_container(&first.id).expect("removed");
+    store
+        .remove_container(&first.id, Remains::Files)
+        .expect("removed");
     assert!(!store.container_dir(&first.id).exists());
     assert!(matches!(
         store.container("web"),

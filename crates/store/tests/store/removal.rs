@@ -3,7 +3,7 @@
 use oci::{ChainId, Digest, ImageId, Reference};
 use store::{
     ContainerRecord, ContainerState, Force, LabelFilter, NewImage, Presence, PruneFilter,
-    PruneScope, Removal, RemoveError, StepRecord, Store, Timestamp,
+    PruneScope, Remains, Removal, RemoveError, StepRecord, Store, Timestamp,
 };
 
 use crate::fixture::{Fixture, config_with};
@@ -154,7 +154,9 @@ fn an_image_that_a_container_uses_stays() {
         assert!(store.has_layer(layer).expect("read"), "the container's");
     }
     assert!(store.image_config_bytes(&id).is_ok());
-    store.remove_container(&record.id).expect("removed");
+    store
+        .remove_container(&record.id, Remains::Files)
+        .expect("removed");
     assert_eq!(store.sweep().expect("swept").layers.len(), 2);
 }
 
@@ -366,4 +368,24 @@ fn a_lease_keeps_parts_until_the_image_comes() {
         .remove_image(&id.to_string(), Force::No)
         .expect("removed");
     assert_eq!(store.sweep().expect("swept").layers, [layer]);
+}
+
+#[test]
+fn bare_directories_of_containers_wait_for_more_of_them() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let image = fixture.image(&store, "a");
+    let remove = |remains| {
+        let record = container(&store, image, ContainerState::Created);
+        store
+            .remove_container(&record.id, remains)
+            .expect("removed");
+        store.has_trash().expect("read")
+    };
+    let waiting = (1..100).take_while(|_| !remove(Remains::Directories));
+    assert_eq!(waiting.count(), 31);
+    store.empty_trash().expect("emptied");
+    assert!(!store.has_trash().expect("read"));
+    assert!(!remove(Remains::Directories));
+    assert!(remove(Remains::Files));
 }

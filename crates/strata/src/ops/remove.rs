@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use store::{ContainerError, ContainerState, Store};
+use store::{ContainerError, ContainerState, Remains, Store};
 
 use crate::container::Container;
 use crate::container::status::Status;
@@ -49,8 +49,9 @@ pub enum RemoveContainerError {
 /// Seconds that the kernel gets to end a container that was killed.
 const PATIENCE: i64 = 10;
 
-/// Files and directories that are deleted at once instead of being left to the trash. What an
-/// ordinary command leaves behind is less; starting a process to delete it would take longer.
+/// How many files and directories are looked at to delete the files at once instead of leaving
+/// them to the trash. What an ordinary command leaves behind is less; starting a process to
+/// delete it would take longer.
 const AT_ONCE: u32 = 64;
 
 /// Ends a container if `force` says so, and removes it.
@@ -73,15 +74,18 @@ pub fn remove_forcibly(
 pub fn remove(store: &Store, container: &Container) -> Result<(), ContainerError> {
     let directory = store.container_dir(&container.record.id);
     let mut budget = AT_ONCE;
-    // What cannot be deleted now goes to the trash with the directory.
-    drop(delete(&directory, &mut budget));
-    match store.remove_container(&container.record.id) {
+    let remains = match delete_files(&directory, &mut budget) {
+        Ok(()) => Remains::Directories,
+        // What cannot be deleted now goes to the trash with the directory.
+        Err(_) => Remains::Files,
+    };
+    match store.remove_container(&container.record.id, remains) {
         Err(ContainerError::NotFound(_)) => Ok(()),
         other => other,
     }
 }
 
-fn delete(directory: &Path, budget: &mut u32) -> io::Result<()> {
+fn delete_files(directory: &Path, budget: &mut u32) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if *budget == 0 {
@@ -89,12 +93,12 @@ fn delete(directory: &Path, budget: &mut u32) -> io::Result<()> {
         }
         *budget -= 1;
         if entry.file_type()?.is_dir() {
-            delete(&entry.path(), budget)?;
+            delete_files(&entry.path(), budget)?;
         } else {
             fs::remove_file(entry.path())?;
         }
     }
-    fs::remove_dir(directory)
+    Ok(())
 }
 
 fn kill(store: &Store, container: &Container) -> Result<(), RemoveContainerError> {

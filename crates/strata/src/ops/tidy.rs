@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use layer::rootfs::unmount_layer;
 use oci::DiffId;
-use store::{ContainerError, ContainerState, Store, StoreError};
+use store::{ContainerError, ContainerState, Remains, Store, StoreError};
 
 use crate::container::status::Status;
 
@@ -53,7 +53,9 @@ fn remove_lost(store: &Store) -> Result<(), StoreError> {
         let has_ended = matches!(Status::of(store, &record), Status::Exited { .. });
         if record.auto_remove && was_started && has_ended {
             // Other errors say that someone was faster.
-            if let Err(ContainerError::Store(error)) = store.remove_container(&record.id) {
+            if let Err(ContainerError::Store(error)) =
+                store.remove_container(&record.id, Remains::Files)
+            {
                 return Err(error);
             }
         }
