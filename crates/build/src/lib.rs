@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod export;
 mod fault;
+mod git;
 mod located;
 mod lower;
 mod options;

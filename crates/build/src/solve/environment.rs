@@ -10,7 +10,7 @@ use oci::DiffId;
 
 use crate::context::{Context, Digests};
 use crate::progress::Progress;
-use crate::{BuildContext, BuildOptions, SolveError};
+use crate::{BuildContext, BuildOptions, SolveError, git};
 
 /// 1980, the earliest time that zip archives can hold.
 const EARLIEST: Timestamp = Timestamp {
@@ -62,13 +62,16 @@ impl<'a> Environment<'a> {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// Returns the time that later ones become: the one that was given, else the newest in the
-    /// context and the Dockerfile, else that of the base image.
+    /// Returns the time that later ones become: the one that was given, else that of the commit
+    /// that a clean context stands at, else the newest in the context and the Dockerfile, else
+    /// that of the base image.
     pub(crate) fn epoch(&self) -> Result<Timestamp, SolveError> {
         if let Some(epoch) = self.epoch.get() {
             return Ok(*epoch);
         }
-        let epoch = match self.options.given_epoch() {
+        let directory = self.options.context.as_deref();
+        let committed = || directory.and_then(git::commit_time);
+        let epoch = match self.options.given_epoch().or_else(committed) {
             Some(seconds) => Timestamp {
                 seconds,
                 nanoseconds: 0,

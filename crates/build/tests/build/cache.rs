@@ -266,3 +266,31 @@ fn a_base_built_here_keeps_its_times() {
     let times = bench.store.image_times(&built.id).expect("readable");
     assert_eq!(times[..3], of_base);
 }
+
+/// So that two clones of a commit give the same image.
+#[test]
+fn files_of_a_clean_checkout_are_as_old_as_its_commit() {
+    let bench = bench();
+    let git = |args: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        let git = git.arg("-C").arg(bench.context()).args(args);
+        let output = git.env("GIT_COMMITTER_DATE", "1600000000 +0000").output();
+        let output = output.expect("git runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "-A"]);
+    let identity = ["-c", "user.name=A", "-c", "user.email=a@b"];
+    git(&[&identity[..], &["commit", "-q", "-m", "all"]].concat());
+    let time = |built: &build::Built| {
+        let view = bench.view(built);
+        let node = view.lookup_no_follow(b"w/dir/b").expect("readable");
+        node.expect("there").entry.mtime.seconds
+    };
+    assert_eq!(time(&bench.build(TEXT)), 1_600_000_000);
+    bench.write("a", "changed");
+    let mut options = bench.options(TEXT);
+    options.cache = CacheUse::Ignore;
+    let dirty = bench.run(&options).0.expect("built");
+    assert!(time(&dirty) > 1_600_000_000);
+}
