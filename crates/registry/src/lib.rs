@@ -8,6 +8,7 @@ mod client;
 mod range;
 mod server;
 
+pub use client::login;
 pub use client::{
     ApiError, Client, ClientError, ClientOptions, CredentialsError, Download, NetworkError,
     Problem, Refusal, Remote, Retry, SetupError, Timeouts,

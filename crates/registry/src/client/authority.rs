@@ -49,7 +49,18 @@ pub(crate) enum Actions {
 pub(crate) struct Authority {
     registry: String,
     docker_config: Option<PathBuf>,
+    /// Whether a password is offered for an identity token.
+    purpose: Purpose,
     state: Mutex<State>,
+}
+
+/// What tokens are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To pull and push.
+    Access,
+    /// To log in.
+    Login,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +72,7 @@ struct State {
     /// same, as docker does; a refusal is laid to this.
     problem: Option<CredentialsError>,
     tokens: BTreeMap<Vec<Scope>, Token>,
+    identity: Option<String>,
 }
 
 struct Token {
@@ -85,6 +97,8 @@ struct TokenAnswer {
     access_token: Option<String>,
     #[serde(default)]
     expires_in: Option<u64>,
+    #[serde(default)]
+    refresh_token: Option<String>,
 }
 
 impl fmt::Display for Scope {
@@ -108,7 +122,37 @@ impl Authority {
         Self {
             registry: registry.to_owned(),
             docker_config,
+            purpose: Purpose::Access,
             state: Mutex::default(),
+        }
+    }
+
+    /// Returns an authority to log in to with `credentials`, whatever is kept.
+    pub(crate) fn with_credentials(registry: &str, credentials: Credentials) -> Self {
+        Self {
+            registry: registry.to_owned(),
+            docker_config: None,
+            purpose: Purpose::Login,
+            state: Mutex::new(State {
+                credentials: Some(Some(credentials)),
+                ..State::default()
+            }),
+        }
+    }
+
+    /// Returns the token that was given in place of a password, if one was.
+    pub(crate) fn identity_token(&self) -> Option<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.identity.clone()
+    }
+
+    /// Tells whether credentials are kept for the registry.
+    pub(crate) fn has_credentials(&self) -> Result<bool, ClientError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.credentials(&mut state).is_some();
+        match self.problem_of(&mut state) {
+            Some(problem) => Err(problem),
+            None => Ok(found),
         }
     }
 
@@ -175,10 +219,18 @@ impl Authority {
             }
             (Challenge::Basic, Some(Credentials::Identity(_)) | None) => Ok(None),
             (Challenge::Bearer { realm, service, .. }, credentials) => {
+                let mut realm = realm.clone();
+                if self.purpose == Purpose::Login {
+                    realm
+                        .query_pairs_mut()
+                        .append_pair("offline_token", "true")
+                        .append_pair("client_id", CLIENT_ID);
+                }
                 let request =
-                    token_request(realm, service.as_deref(), scopes, credentials.as_ref());
-                let token = fetch_token(courier, &request)
+                    token_request(&realm, service.as_deref(), scopes, credentials.as_ref());
+                let (token, identity) = fetch_token(courier, &request)
                     .map_err(|error| self.problem_of(state).unwrap_or(error))?;
+                state.identity = identity;
                 let header = token.header.clone();
                 state.tokens.insert(scopes.to_vec(), token);
                 Ok(Some(header))
@@ -264,7 +316,11 @@ fn token_request(
     }
 }
 
-fn fetch_token(courier: &Courier, request: &Request) -> Result<Token, ClientError> {
+/// Returns the token, and the one that may be kept in place of a password.
+fn fetch_token(
+    courier: &Courier,
+    request: &Request,
+) -> Result<(Token, Option<String>), ClientError> {
     let mut response = courier.deliver(request)?;
     if !response.status().is_success() {
         return Err(refusal(response));
@@ -282,7 +338,8 @@ fn fetch_token(courier: &Courier, request: &Request) -> Result<Token, ClientErro
     let good_until = Instant::now()
         .checked_add(life.max(SHORTEST_LIFE))
         .unwrap_or_else(|| Instant::now() + SHORTEST_LIFE);
-    Ok(Token { header, good_until })
+    let identity = answer.refresh_token.filter(|token| !token.is_empty());
+    Ok((Token { header, good_until }, identity))
 }
 
 fn basic(user: &str, password: &str) -> String {

@@ -64,7 +64,11 @@ impl Client {
         Download::start(self.shared.courier.clone(), url)
     }
 
-    fn registry(&self, name: &str) -> Result<Arc<Registry>, ClientError> {
+    pub(super) fn courier(&self) -> &Courier {
+        &self.shared.courier
+    }
+
+    pub(super) fn registry(&self, name: &str) -> Result<Arc<Registry>, ClientError> {
         let mut registries = self
             .shared
             .registries

@@ -3,24 +3,27 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::GeneralPurposeConfig;
 use base64::engine::general_purpose::GeneralPurpose;
 use serde::Deserialize;
 
+use super::credential_program::CredentialProgram;
+
 /// The key of Docker Hub in `config.json`, a name from before registries had version 2.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
-/// The longest `config.json`, and the longest output of a helper, that is read.
+pub(super) const HUB_KEY: &str = "https://index.docker.io/v1/";
+/// Docker's configuration in its directory.
+pub(super) const CONFIG_FILE: &str = "config.json";
+/// The longest `config.json` that is read.
 const MAX_CONFIG_SIZE: u64 = 4 << 20;
 /// The user name with which a helper marks an identity token.
-const TOKEN_USER: &str = "<token>";
+pub(super) const TOKEN_USER: &str = "<token>";
 
 /// Writers differ in whether they pad.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
         .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
@@ -66,6 +69,18 @@ pub enum CredentialsError {
         /// The entry.
         key: String,
     },
+    /// `config.json` cannot be written.
+    #[error("failed to write `{path}`")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no directory for `config.json`.
+    #[error("no directory for docker's `config.json`: set DOCKER_CONFIG or HOME")]
+    NoDirectory,
     /// A helper is named by a path.
     #[error("invalid credential helper name `{0}`")]
     InvalidHelper(String),
@@ -99,7 +114,7 @@ pub enum CredentialsError {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct DockerConfig {
+pub(super) struct DockerConfig {
     #[serde(default)]
     auths: Option<BTreeMap<String, Option<Entry>>>,
     #[serde(default)]
@@ -122,15 +137,6 @@ struct Entry {
     registrytoken: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HelperAnswer {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    secret: String,
-}
-
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(..)")
@@ -150,34 +156,51 @@ impl Credentials {
         directory: &Path,
         registry: &str,
     ) -> Result<Option<Self>, CredentialsError> {
-        let path = directory.join("config.json");
-        let Some(text) = read_config(&path)? else {
-            return Ok(None);
-        };
-        let config: DockerConfig =
-            serde_json::from_slice(&text).map_err(|source| CredentialsError::Malformed {
-                path: path.clone(),
-                source,
-            })?;
-        config.look_up(&path, registry)
+        let path = directory.join(CONFIG_FILE);
+        match DockerConfig::read(&path)? {
+            Some(config) => config.look_up(&path, registry),
+            None => Ok(None),
+        }
     }
 }
 
 impl DockerConfig {
-    fn look_up(
+    /// Reads the file; `None` when there is none.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, CredentialsError> {
+        let Some(text) = read_config(path)? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|source| CredentialsError::Malformed {
+                path: path.to_owned(),
+                source,
+            })
+    }
+
+    /// Returns the helper that keeps the credentials of `registry`: its own, else that of all.
+    pub(super) fn helper(
         &self,
-        path: &Path,
         registry: &str,
-    ) -> Result<Option<Credentials>, CredentialsError> {
+    ) -> Result<Option<CredentialProgram>, CredentialsError> {
         let own = self
             .cred_helpers
             .iter()
             .flatten()
             .find(|(key, _)| matches(key, registry))
             .map(|(_, helper)| helper.as_str());
-        let shared = self.creds_store.as_deref();
-        if let Some(helper) = own.or(shared).filter(|helper| !helper.is_empty())
-            && let Some(found) = ask_helper(helper, server_key(registry))?
+        let helper = own.or(self.creds_store.as_deref());
+        let helper = helper.filter(|helper| !helper.is_empty());
+        helper.map(CredentialProgram::new).transpose()
+    }
+
+    fn look_up(
+        &self,
+        path: &Path,
+        registry: &str,
+    ) -> Result<Option<Credentials>, CredentialsError> {
+        if let Some(helper) = self.helper(registry)?
+            && let Some(found) = helper.get(server_key(registry))?
         {
             return Ok(Some(found));
         }
@@ -225,7 +248,7 @@ impl Entry {
     }
 }
 
-fn read_config(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
+pub(super) fn read_config(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
     let read = || -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         File::open(path)?
@@ -243,7 +266,8 @@ fn read_config(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
     }
 }
 
-fn server_key(registry: &str) -> &str {
+/// Returns the name of a registry in `config.json` and for helpers.
+pub(super) fn server_key(registry: &str) -> &str {
     if registry == oci::DEFAULT_REGISTRY {
         HUB_KEY
     } else {
@@ -252,7 +276,7 @@ fn server_key(registry: &str) -> &str {
 }
 
 /// Compares hosts: keys may be written as URLs.
-fn matches(key: &str, registry: &str) -> bool {
+pub(super) fn matches(key: &str, registry: &str) -> bool {
     let key = key
         .strip_prefix("https://")
         .or_else(|| key.strip_prefix("http://"))
@@ -261,62 +285,6 @@ fn matches(key: &str, registry: &str) -> bool {
     host == registry
         || (registry == oci::DEFAULT_REGISTRY
             && matches!(host, "index.docker.io" | "registry-1.docker.io"))
-}
-
-/// Runs `docker-credential-<helper> get`.
-/// [docker-credential-helpers](https://github.com/docker/docker-credential-helpers)
-fn ask_helper(helper: &str, server: &str) -> Result<Option<Credentials>, CredentialsError> {
-    if helper.contains('/') {
-        return Err(CredentialsError::InvalidHelper(helper.to_owned()));
-    }
-    let program = format!("docker-credential-{helper}");
-    let run = || -> io::Result<(bool, Vec<u8>)> {
-        let mut child = Command::new(&program)
-            .arg("get")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()?;
-        let written = child.stdin.take().map_or(Ok(()), |mut stdin| {
-            stdin.write_all(server.as_bytes())?;
-            stdin.write_all(b"\n")
-        });
-        let mut output = Vec::new();
-        let read = child.stdout.take().map_or(Ok(0), |stdout| {
-            stdout.take(MAX_CONFIG_SIZE).read_to_end(&mut output)
-        });
-        let status = child.wait()?;
-        read?;
-        // A helper that fails early need not read its input.
-        match written {
-            Err(error) if status.success() => Err(error),
-            _ => Ok((status.success(), output)),
-        }
-    };
-    let (succeeded, output) = run().map_err(|source| CredentialsError::RunHelper {
-        program: program.clone(),
-        source,
-    })?;
-    if !succeeded {
-        let message = String::from_utf8_lossy(&output).trim().to_owned();
-        if message.contains("credentials not found") {
-            return Ok(None);
-        }
-        return Err(CredentialsError::Helper { program, message });
-    }
-    let answer: HelperAnswer = serde_json::from_slice(&output)
-        .map_err(|source| CredentialsError::HelperAnswer { program, source })?;
-    if answer.secret.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(if answer.username == TOKEN_USER {
-        Credentials::Identity(answer.secret)
-    } else {
-        Credentials::Basic {
-            user: answer.username,
-            password: answer.secret,
-        }
-    }))
 }
 
 #[cfg(test)]

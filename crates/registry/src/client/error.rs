@@ -51,6 +51,14 @@ pub enum ClientError {
         /// The server's words.
         answer: Refusal,
     },
+    /// The registry did not take the credentials.
+    #[error("login attempt to {url} failed with status: {status}")]
+    LoginRefused {
+        /// What was asked for.
+        url: String,
+        /// The status of the answer.
+        status: StatusCode,
+    },
     /// The server answered with a status that says all there is to know.
     #[error("received unexpected HTTP status: {status}")]
     UnexpectedStatus {

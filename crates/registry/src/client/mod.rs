@@ -8,10 +8,13 @@ mod blob;
 mod challenge;
 mod connect;
 mod courier;
+mod credential_program;
 mod credentials;
 mod download;
 mod error;
 mod exchange;
+
+pub mod login;
 mod options;
 mod refusal;
 mod registry;

@@ -11,6 +11,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use super::authority::{Authority, Renewal, Scope};
 use super::challenge::Challenge;
 use super::courier::Courier;
+use super::credentials::Credentials;
 use super::error::ClientError;
 use super::refusal::{MAX_REFUSAL_SIZE, Refusal};
 use super::request::{Request, same_origin};
@@ -35,6 +36,23 @@ impl Registry {
         courier: &Courier,
         docker_config: Option<PathBuf>,
     ) -> Result<Self, ClientError> {
+        Self::of(name, courier, Authority::new(name, docker_config))
+    }
+
+    /// Returns the registry `name`, where we are known by `credentials`.
+    pub(crate) fn with_credentials(
+        name: &str,
+        courier: &Courier,
+        credentials: Credentials,
+    ) -> Result<Self, ClientError> {
+        Self::of(
+            name,
+            courier,
+            Authority::with_credentials(name, credentials),
+        )
+    }
+
+    fn of(name: &str, courier: &Courier, authority: Authority) -> Result<Self, ClientError> {
         let host = if name == DEFAULT_REGISTRY {
             HUB_HOST
         } else {
@@ -49,7 +67,7 @@ impl Registry {
         };
         Ok(Self {
             base,
-            authority: Authority::new(name, docker_config),
+            authority,
             wants_chunks: AtomicBool::new(false),
         })
     }

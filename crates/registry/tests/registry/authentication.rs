@@ -3,9 +3,11 @@
 use std::io::Read as _;
 
 use base64::Engine as _;
+use registry::login::Login;
+use registry::{Client, ClientOptions};
 use store::{Source as _, Target as _};
 
-use crate::scripted::{Asked, Reply, Script, blob, manifest, told, with_config};
+use crate::scripted::{Asked, Reply, Script, blob, impatient, manifest, told, with_config};
 
 /// A registry with a token server under one address, as Docker Hub is under two. `good` decides
 /// whether a token will do for a request.
@@ -330,4 +332,71 @@ fn credentials_that_cannot_be_read_are_named_when_the_registry_refuses() {
         let error = remote.resolve().expect_err("refused");
         assert!(told(&error).contains(expected), "{}", told(&error));
     }
+}
+
+fn login() -> Login {
+    Login {
+        user: "u".to_owned(),
+        password: "p".to_owned(),
+    }
+}
+
+#[test]
+fn a_token_in_place_of_the_password_is_kept_and_used() {
+    let script = Script::start(|_, asked| {
+        if asked.path() == "/token" && asked.method == "GET" {
+            assert!(
+                asked.target.contains("offline_token=true"),
+                "{}",
+                asked.target
+            );
+            assert!(asked.target.contains("account=u"), "{}", asked.target);
+            let answer = r#"{"token":"access","refresh_token":"long-lived"}"#;
+            return Reply::json(200, answer);
+        }
+        if asked.path() == "/token" {
+            assert!(String::from_utf8_lossy(&asked.body).contains("refresh_token=long-lived"));
+            return Reply::json(200, r#"{"access_token":"access"}"#);
+        }
+        if asked.header("authorization") == Some("Bearer access") {
+            return Reply::json(200, "{}");
+        }
+        let host = asked.header("host").expect("a host");
+        let challenge = format!(r#"Bearer realm="http://{host}/token",service="s""#);
+        Reply::error(401, "UNAUTHORIZED", "authentication required")
+            .header("WWW-Authenticate", &challenge)
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = ClientOptions {
+        docker_config: Some(directory.path().to_owned()),
+        ..impatient()
+    };
+    let host = script.host();
+    let client = Client::new(options.clone());
+    assert!(!client.log_in_again(&host).expect("nothing to try"));
+    let token = client.log_in(&host, &login()).expect("taken");
+    assert!(token.is_some());
+    registry::login::keep(directory.path(), &host, &login(), token.as_ref()).expect("kept");
+    let config = std::fs::read_to_string(directory.path().join("config.json")).expect("there");
+    let password = base64::engine::general_purpose::STANDARD.encode("u:p");
+    assert!(!config.contains(&password), "{config}");
+    assert!(Client::new(options).log_in_again(&host).expect("taken"));
+}
+
+#[test]
+fn a_login_that_the_token_server_refuses_is_told_in_its_words() {
+    let script = Script::start(|_, asked| {
+        if asked.path() == "/token" {
+            let answer = r#"{"details":"incorrect username or password"}"#;
+            return Reply::json(401, answer);
+        }
+        let host = asked.header("host").expect("a host");
+        let challenge = format!(r#"Bearer realm="http://{host}/token",service="s""#);
+        Reply::error(401, "UNAUTHORIZED", "x").header("WWW-Authenticate", &challenge)
+    });
+    let client = Client::new(impatient());
+    let error = client
+        .log_in(&script.host(), &login())
+        .expect_err("refused");
+    assert_eq!(told(&error), "unauthorized: incorrect username or password");
 }

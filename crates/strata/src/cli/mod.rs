@@ -22,6 +22,7 @@ mod info;
 mod inspect;
 mod listing;
 mod load;
+mod login;
 mod logs;
 mod monitor;
 mod name;

@@ -1,8 +1,10 @@
 //! What a command works with.
 
 use std::cell::OnceCell;
+use std::path::PathBuf;
 
 use layer::Form;
+use registry::CredentialsError;
 use store::Store;
 use strata::{Engine, EngineOptions};
 
@@ -49,6 +51,12 @@ impl Session {
     /// Returns the store; the first call opens it.
     pub(crate) fn store(&self) -> Result<&Store, CommandError> {
         Ok(self.engine()?.store())
+    }
+
+    /// Returns the directory of docker's `config.json`.
+    pub(crate) fn docker_config(&self) -> Result<PathBuf, CommandError> {
+        let directory = self.environment.docker_config.clone();
+        Ok(directory.ok_or(CredentialsError::NoDirectory)?)
     }
 
     /// Does `work` for each of `words`, goes on after an error, and tells whether all went well.

@@ -8,8 +8,8 @@ use super::flags::{Arguments, Flag, FlagError, Flags, Order};
 use super::session::Session;
 use super::{
     background, build, builder_prune, commit, container_start, history, image_prune, images,
-    import, info, inspect, load, logs, monitor, ps, pull, push, registry_serve, rm, rmi, run, save,
-    tag, version,
+    import, info, inspect, load, login, logs, monitor, ps, pull, push, registry_serve, rm, rmi,
+    run, save, tag, version,
 };
 
 /// All commands.
@@ -28,6 +28,8 @@ const COMMANDS: &[&Command] = &[
     &inspect::CONTAINER,
     &inspect::IMAGE,
     &load::COMMAND,
+    &login::LOGIN,
+    &login::LOGOUT,
     &logs::COMMAND,
     &monitor::COMMAND,
     &ps::COMMAND,

@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod launch;
 pub mod layers;
 pub mod load;
+pub mod login;
 mod parallel;
 pub mod pull;
 pub mod push;

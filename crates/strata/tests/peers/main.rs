@@ -12,6 +12,7 @@ mod strata;
 mod archives;
 mod builds;
 mod crowd;
+mod logins;
 mod pulls;
 mod pushes;
 mod serve;

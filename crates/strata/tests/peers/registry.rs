@@ -7,6 +7,9 @@ use std::thread;
 use crate::place::Place;
 use crate::strata::Strata;
 
+/// bcrypt of `secret`.
+const ALICE: &str = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+
 /// A running registry, which ends with the test.
 pub(crate) struct Registry {
     child: Child,
@@ -16,11 +19,23 @@ pub(crate) struct Registry {
 impl Registry {
     /// Starts Debian's docker-registry on a free port.
     pub(crate) fn docker(place: &Place) -> Self {
+        Self::docker_with(place, "")
+    }
+
+    /// Starts it for the user `alice` with the password `secret` only.
+    pub(crate) fn docker_for_users(place: &Place) -> Self {
+        place.write("htpasswd", ALICE);
+        let htpasswd = place.text("htpasswd");
+        let auth = format!("auth: {{htpasswd: {{realm: peers, path: {htpasswd}}}}}\n");
+        Self::docker_with(place, &auth)
+    }
+
+    fn docker_with(place: &Place, more: &str) -> Self {
         let storage = place.text("registry");
         let config = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: '127.0.0.1:0', secret: peers}}\n"
+             http: {{addr: '127.0.0.1:0', secret: peers}}\n{more}"
         );
         place.write("registry.yml", &config);
         let config = place.text("registry.yml");
