@@ -17,7 +17,7 @@ pub use copy::{Copied, CopyOptions, CopyOutcome, copy};
 pub use copy_error::{CopyError, Side};
 pub use error::{ExchangeError, Fault};
 pub use event::{Event, LayerId};
-pub use push::{Compress, push};
+pub use push::{Compress, Packing, Reuse, push};
 pub use store_source::StoreSource;
 pub use store_target::{ManifestPolicy, StoreTarget, Unpack};
 pub use traits::{BlobOutcome, OpenBlob, Progress, Resolved, Source, Target};

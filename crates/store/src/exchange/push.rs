@@ -1,6 +1,6 @@
 //! An image of the store on its way out, compressed as it goes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -24,23 +24,61 @@ pub type Compress<'a> = dyn Fn(&mut dyn Read, &mut dyn Write) -> Result<MediaTyp
     + Sync
     + 'a;
 
+/// What layers are on their way.
+pub struct Packing<'a> {
+    /// Makes it of a tar.
+    pub compress: &'a Compress<'a>,
+    /// What is not made again.
+    pub reuse: Reuse,
+}
+
+/// Which compressed blobs of the store are sent as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reuse {
+    /// All of them. An image that was received goes exactly as it came.
+    All,
+    /// Those of this OCI media type, or docker's for the same.
+    Only(MediaType),
+    /// None: all layers are compressed now.
+    None,
+}
+
+impl std::fmt::Debug for Packing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packing")
+            .field("reuse", &self.reuse)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reuse {
+    fn allows(&self, blob: &Descriptor) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(wanted) => oci_type(&blob.media_type) == wanted.0,
+            Self::None => false,
+        }
+    }
+}
+
 /// How many processors one layer keeps busy: `compress` uses several threads itself, and a layer
 /// that is finished early can be sent early.
 const PROCESSORS_PER_LAYER: usize = 8;
 
 /// Copies an image of the store to `target` with compressed layers. Those that are not compressed
-/// yet are compressed, the largest first, while finished ones are sent; the results and the
-/// manifest are recorded and kept. The caller holds the root's lock shared.
+/// yet are compressed, the largest first, while finished ones are sent; the results are recorded
+/// and kept, and so is the manifest, except in place of one that was received. The caller holds
+/// the root's lock shared.
 pub fn push(
     store: &Store,
     image: &ImageId,
-    compress: &Compress<'_>,
+    packing: &Packing<'_>,
     target: &dyn Target,
     options: &CopyOptions<'_>,
 ) -> Result<Copied, CopyError> {
     let record = store.image(image).map_err(unreadable)?;
     let record = record.ok_or_else(|| unreadable(StoreError::ImageNotFound(*image)))?;
-    let ready = compressed_manifest(store, &record).map_err(unreadable)?;
+    let ready = compressed_manifest(store, &record, &packing.reuse).map_err(unreadable)?;
     if let Some((media_type, bytes)) = ready {
         let source = StoreSource::with_manifest(store, &media_type, bytes);
         return copy(&source, target, options);
@@ -49,8 +87,8 @@ pub fn push(
     (options.events)(Event::Image {
         layers: layers.clone(),
     });
-    send_layers(store, layers, compress, target, options)?;
-    let manifest = make_manifest(store, &record).map_err(unreadable)?;
+    let blobs = send_layers(store, layers, packing, target, options)?;
+    let manifest = make_manifest(store, &record, &blobs).map_err(unreadable)?;
     let config = store.image_config_bytes(image).map_err(unreadable)?;
     let config_descriptor = Descriptor::of(MediaType::OCI_CONFIG, &config);
     put_config(target, &config_descriptor, config)?;
@@ -84,16 +122,18 @@ fn layers(image: &ImageRecord) -> Vec<LayerId> {
         .collect()
 }
 
+/// Sends the layers and returns as what.
 fn send_layers(
     store: &Store,
     layers: Vec<LayerId>,
-    compress: &Compress<'_>,
+    packing: &Packing<'_>,
     target: &dyn Target,
     options: &CopyOptions<'_>,
-) -> Result<(), CopyError> {
+) -> Result<HashMap<DiffId, Descriptor>, CopyError> {
     let mut queue = Vec::with_capacity(layers.len());
     for layer in layers {
-        let blob = compressed(store, &layer.diff_id).map_err(unreadable)?;
+        let known = store.compressed(&layer.diff_id).map_err(unreadable)?;
+        let blob = known.into_iter().find(|blob| packing.reuse.allows(blob));
         let record = store.layer(&layer.diff_id).map_err(unreadable)?;
         queue.push((layer, blob, record.map_or(0, |record| record.tar_size)));
     }
@@ -102,13 +142,17 @@ fn send_layers(
     let open = |blob: &Descriptor, offset| open_blob(store, blob, offset);
     let work = Work::new(&open, target, options);
     let gate = Gate::new();
+    let blobs = Mutex::new(HashMap::with_capacity(queue.len()));
     work.each(&queue, |(layer, blob, _)| {
         let blob = match blob {
             Some(blob) => blob.clone(),
             None => gate
-                .through(|| compress_layer(store, &layer.diff_id, compress, &work.cancel))
+                .through(|| compress_layer(store, &layer.diff_id, packing.compress, &work.cancel))
                 .map_err(unreadable)?,
         };
+        let mut sent = blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.insert(layer.diff_id, blob.clone());
+        drop(sent);
         let layer = LayerId {
             digest: blob.digest,
             ..*layer
@@ -121,7 +165,8 @@ fn send_layers(
         let size = blob.size;
         (options.events)(Event::LayerQueued { layer, size });
         work.transfer(layer, &blob)
-    })
+    })?;
+    Ok(blobs.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Lets a few threads through at a time.
@@ -157,29 +202,33 @@ impl Gate {
 fn compressed_manifest(
     store: &Store,
     image: &ImageRecord,
+    reuse: &Reuse,
 ) -> Result<Option<(MediaType, Vec<u8>)>, StoreError> {
     let Some((media_type, bytes)) = store.complete_manifest(image)? else {
         return Ok(None);
     };
-    if image.received {
+    if image.received && *reuse == Reuse::All {
         return Ok(Some((media_type, bytes)));
     }
     let parsed = ManifestOrIndex::parse(Some(&media_type), &bytes)?;
-    let compressed = match parsed {
-        ManifestOrIndex::Manifest(manifest) => manifest
-            .layers
-            .iter()
-            .all(|layer| layer.media_type.0 != MediaType::OCI_LAYER),
+    let fits =
+        |layer: &Descriptor| layer.media_type.0 != MediaType::OCI_LAYER && reuse.allows(layer);
+    let fits = match parsed {
+        ManifestOrIndex::Manifest(manifest) => manifest.layers.iter().all(fits),
         ManifestOrIndex::Index(_) => false,
     };
-    Ok(compressed.then_some((media_type, bytes)))
+    Ok(fits.then_some((media_type, bytes)))
 }
 
-/// Makes the manifest of an image whose layers are all compressed.
-fn make_manifest(store: &Store, image: &ImageRecord) -> Result<Vec<u8>, StoreError> {
+/// Makes the manifest of an image whose layers are these blobs.
+fn make_manifest(
+    store: &Store,
+    image: &ImageRecord,
+    blobs: &HashMap<DiffId, Descriptor>,
+) -> Result<Vec<u8>, StoreError> {
     let mut layers = Vec::with_capacity(image.layers.len());
     for layer in &image.layers {
-        let blob = compressed(store, layer)?.ok_or(StoreError::LayerNotFound(*layer))?;
+        let blob = blobs.get(layer).ok_or(StoreError::LayerNotFound(*layer))?;
         layers.push(Descriptor::new(
             oci_type(&blob.media_type),
             blob.digest,
@@ -187,12 +236,13 @@ fn make_manifest(store: &Store, image: &ImageRecord) -> Result<Vec<u8>, StoreErr
         ));
     }
     let bytes = store.generate_manifest(&image.id, layers)?;
-    store.record_generated_manifest(&image.id, &bytes)?;
+    // What was received stays what is pushed when nobody asks for another compression.
+    if image.received && store.complete_manifest(image)?.is_some() {
+        store.put_blob(&MediaType::OCI_MANIFEST.into(), &bytes)?;
+    } else {
+        store.record_generated_manifest(&image.id, &bytes)?;
+    }
     Ok(bytes)
-}
-
-fn compressed(store: &Store, layer: &DiffId) -> Result<Option<Descriptor>, StoreError> {
-    Ok(store.compressed(layer)?.into_iter().next())
 }
 
 /// The layers of a manifest are of one family.

@@ -9,8 +9,8 @@ use flate2::Compression;
 use flate2::read::GzEncoder;
 use oci::{Descriptor, DiffId, Digest, Index, MediaType, Reference};
 use store::{
-    BlobOutcome, Copied, CopyError, CopyOutcome, Event, ExchangeError, OpenBlob, Progress, Side,
-    Store, StoreError, StoreTarget, Target, copy, push,
+    BlobOutcome, Compress, Copied, CopyError, CopyOutcome, Event, ExchangeError, OpenBlob, Packing,
+    Progress, Reuse, Side, Store, StoreError, StoreTarget, Target, copy, push,
 };
 
 use crate::fixture::{Fixture, config_with};
@@ -32,6 +32,13 @@ fn kinds(events: Vec<Event>) -> Vec<&'static str> {
         Event::LayerDone { .. } => "done",
     };
     events.iter().map(kind).collect()
+}
+
+fn packing<'a>(compress: &'a Compress<'a>) -> Packing<'a> {
+    Packing {
+        compress,
+        reuse: Reuse::All,
+    }
 }
 
 fn compress(
@@ -393,7 +400,8 @@ fn a_pushed_image_arrives_whole_and_always_with_the_same_digest() {
     let (local, remote) = (here.open(), there.open());
     let id = here.image(&local, "pushed");
     let target = StoreTarget::new(&remote, &unpack);
-    let send = || push(&local, &id, &compress, &target, &options(&|_| {})).expect("copied");
+    let send =
+        || push(&local, &id, &packing(&compress), &target, &options(&|_| {})).expect("copied");
     let pushed = send();
     assert_eq!(pushed.image, id);
     assert_eq!(send().outcome, CopyOutcome::UpToDate);
@@ -466,12 +474,12 @@ fn a_layer_is_sent_while_the_next_is_compressed() {
         }
         compress(&mut &bytes[..], out)
     };
-    let pushed = push(&local, &id, &waiting, &target, &options(&|_| {})).expect("copied");
+    let pushed = push(&local, &id, &packing(&waiting), &target, &options(&|_| {})).expect("copied");
     assert_eq!(remote.images().expect("read")[0].id, id);
     let whole = Fixture::new();
     let whole = whole.open();
     let target = StoreTarget::new(&whole, &unpack);
-    let again = push(&local, &id, &compress, &target, &options(&|_| {})).expect("copied");
+    let again = push(&local, &id, &packing(&compress), &target, &options(&|_| {})).expect("copied");
     assert_eq!(again.manifest, pushed.manifest);
 }
 
@@ -482,13 +490,14 @@ fn a_push_ends_when_a_layer_cannot_be_compressed() {
     let id = here.image(&local, "pushed");
     let target = StoreTarget::new(&remote, &unpack);
     let failing = |_: &mut dyn Read, _: &mut dyn Write| Err("no space for it".into());
-    let error = push(&local, &id, &failing, &target, &options(&|_| {})).expect_err("refused");
+    let error =
+        push(&local, &id, &packing(&failing), &target, &options(&|_| {})).expect_err("refused");
     assert_eq!(error.side(), Side::Source);
     assert!(
         format!("{error:?}").contains("no space for it"),
         "{error:?}"
     );
-    push(&local, &id, &compress, &target, &options(&|_| {})).expect("copied");
+    push(&local, &id, &packing(&compress), &target, &options(&|_| {})).expect("copied");
 }
 
 #[test]
@@ -501,7 +510,13 @@ fn a_pulled_image_is_pushed_with_the_digest_it_had() {
         let other = Fixture::new();
         let other = other.open();
         let target = StoreTarget::new(&other, &unpack);
-        let pushed = push(&store, &copied.image, &compress, &target, &options(&|_| {}));
+        let pushed = push(
+            &store,
+            &copied.image,
+            &packing(&compress),
+            &target,
+            &options(&|_| {}),
+        );
         assert_eq!(
             pushed.expect("copied").manifest.digest,
             copied.manifest.digest
@@ -524,7 +539,13 @@ fn dropped_compressed_blobs_are_made_again() {
     let other = Fixture::new();
     let other = other.open();
     let target = StoreTarget::new(&other, &unpack);
-    let sent = push(&store, &copied.image, &compress, &target, &options(&|_| {}));
+    let sent = push(
+        &store,
+        &copied.image,
+        &packing(&compress),
+        &target,
+        &options(&|_| {}),
+    );
     sent.expect("copied");
     assert!(store.has_blob(&layer).expect("read"));
 }
@@ -546,4 +567,47 @@ fn a_blob_without_its_layer_is_unpacked_without_fetching() {
         store.read_blob(&Digest::of(b"nothing"), 1),
         Err(StoreError::BlobNotFound(_))
     ));
+}
+
+/// Another compression when one is asked for, and what was received when none is.
+#[test]
+fn a_received_image_is_pushed_in_another_compression_and_stays_what_it_was() {
+    let (here, there) = (Fixture::new(), Fixture::new());
+    let (local, remote) = (here.open(), there.open());
+    let source = MemorySource::image(&[b"one", b"two"], LayerBytes::Gzip);
+    let target = StoreTarget::new(&local, &unpack);
+    let copied = copy(&source, &target, &options(&|_| {})).expect("copied");
+    // The store does not look inside; what counts is that it is other bytes of another type.
+    let other = |tar: &mut dyn Read, out: &mut dyn Write| {
+        std::io::copy(&mut GzEncoder::new(tar, Compression::none()), out)?;
+        Ok(MediaType::from(MediaType::OCI_LAYER_ZSTD))
+    };
+    let send = |reuse, target: &StoreTarget<'_>| {
+        let packing = Packing {
+            compress: &other,
+            reuse,
+        };
+        push(&local, &copied.image, &packing, target, &options(&|_| {})).expect("copied")
+    };
+    let target = StoreTarget::new(&remote, &unpack);
+    let zstd = MediaType::from(MediaType::OCI_LAYER_ZSTD);
+    let other = send(Reuse::Only(zstd.clone()), &target);
+    assert_ne!(other.manifest.digest, copied.manifest.digest);
+    assert_eq!(other.image, copied.image);
+    let bytes = remote
+        .read_blob(&other.manifest.digest, 1 << 20)
+        .expect("there");
+    let manifest = String::from_utf8(bytes).expect("text");
+    assert_eq!(manifest.matches(&zstd.0).count(), 2, "{manifest}");
+    assert!(!manifest.contains("tar+gzip"), "{manifest}");
+    let elsewhere = Fixture::new();
+    let elsewhere = elsewhere.open();
+    let target = StoreTarget::new(&elsewhere, &unpack);
+    let same = send(Reuse::All, &target);
+    assert_eq!(same.manifest.digest, copied.manifest.digest);
+    let gzip = MediaType::from(MediaType::OCI_LAYER_GZIP);
+    assert_eq!(
+        send(Reuse::Only(gzip), &target).manifest.digest,
+        copied.manifest.digest
+    );
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Mutex;
 
+use layer::Compression;
 use oci::Reference;
-use strata::ops::push::{PushError, local_tags, push};
+use strata::ops::push::{PushError, Wanted, local_tags, push};
 
 use super::command::{Arity, Command};
 use super::error::{CommandError, Exit};
@@ -20,6 +21,11 @@ pub(crate) const COMMAND: Command = Command {
     about: "Upload an image to a registry",
     flags: &[
         Flag::switch("all-tags", "Push all tags of an image to the repository").short('a'),
+        Flag::one(
+            "compression",
+            "string",
+            "Compress layers as gzip[:1-12] or zstd[:1-19]; without it, those that are compressed already go as they are, others as gzip:2",
+        ),
         Flag::switched_on("disable-content-trust", "Skip image signing"),
         Flag::switch("quiet", "Suppress verbose output").short('q'),
     ],
@@ -33,6 +39,13 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     let given = name::parse(&arguments.positional[0])?;
     let is_quiet = arguments.is_on("quiet");
     let all = arguments.is_on("all-tags");
+    let wanted = match arguments.text("compression") {
+        Some(text) => compression(text).ok_or_else(|| {
+            let formats = "must be gzip, gzip:1 to gzip:12, zstd, or zstd:1 to zstd:19";
+            arguments.invalid("compression", text, formats)
+        })?,
+        None => Wanted::Any,
+    };
     if given.digest().is_some() {
         return Err(CommandError::client("cannot push a digest reference"));
     }
@@ -57,7 +70,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         false => vec![name],
     };
     for name in &names {
-        push_one(name, is_quiet, session)?;
+        push_one(name, wanted, is_quiet, session)?;
     }
     if is_quiet {
         session.out.line(&given.to_string())?;
@@ -65,10 +78,37 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     Ok(Exit::SUCCESS)
 }
 
-fn push_one(name: &Reference, is_quiet: bool, session: &mut Session) -> Result<(), CommandError> {
+/// The level that a format has when none is given.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Reads a format and, perhaps, a level.
+fn compression(text: &str) -> Option<Wanted> {
+    let (format, level) = match text.split_once(':') {
+        Some((format, level)) => (format, Some(level.parse::<i32>().ok()?)),
+        None => (text, None),
+    };
+    let compression = match (format, level) {
+        ("gzip", None) => Compression::DEFAULT,
+        ("gzip", Some(level @ 1..=12)) => Compression::Gzip { level },
+        ("zstd", None) => Compression::Zstd { level: ZSTD_LEVEL },
+        ("zstd", Some(level @ 1..=19)) => Compression::Zstd { level },
+        _ => return None,
+    };
+    Some(match level {
+        Some(_) => Wanted::Exactly(compression),
+        None => Wanted::Format(compression),
+    })
+}
+
+fn push_one(
+    name: &Reference,
+    wanted: Wanted,
+    is_quiet: bool,
+    session: &mut Session,
+) -> Result<(), CommandError> {
     let columns = Channel::Stdout.columns();
     let transfer = Mutex::new(Transfer::new(Direction::Push, None, columns));
-    let copied = push(session.engine()?, name, &|event| {
+    let copied = push(session.engine()?, name, wanted, &|event| {
         if !is_quiet {
             show(&transfer, &event, Channel::Stdout);
         }

@@ -22,9 +22,19 @@ pub fn unpack(
 pub fn compress(
     tar: &mut dyn Read,
     out: &mut dyn Write,
+    compression: Compression,
 ) -> Result<MediaType, Box<dyn Error + Send + Sync>> {
-    layer::compress(tar, out, Compression::DEFAULT)?;
-    Ok(MediaType::from(MediaType::OCI_LAYER_GZIP))
+    layer::compress(tar, out, compression)?;
+    Ok(media_type(compression))
+}
+
+/// Returns what a layer's tar becomes.
+pub fn media_type(compression: Compression) -> MediaType {
+    MediaType::from(match compression {
+        Compression::None => MediaType::OCI_LAYER,
+        Compression::Gzip { .. } => MediaType::OCI_LAYER_GZIP,
+        Compression::Zstd { .. } => MediaType::OCI_LAYER_ZSTD,
+    })
 }
 
 /// Undoes whatever compression an archive has.

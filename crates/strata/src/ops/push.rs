@@ -1,10 +1,11 @@
 //! Images to a registry.
 
+use layer::Compression;
 use oci::{Digest, ImageId, MAX_MANIFEST_SIZE, Platform, Reference};
 use registry::ClientError;
-use store::{Copied, CopyError, CopyOptions, Event, Store, StoreError};
+use store::{Copied, CopyError, CopyOptions, Event, Packing, Reuse, Store, StoreError};
 
-use super::layers::compress;
+use super::layers::{compress, media_type};
 use super::pull::layers;
 use crate::Engine;
 
@@ -38,10 +39,40 @@ pub fn local_tags(store: &Store, name: &Reference) -> Result<Vec<Reference>, Pus
     Ok(tags.into_iter().map(|(tag, _)| tag).collect())
 }
 
+/// How layers are compressed on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// As they are when they are compressed already, else by default.
+    #[default]
+    Any,
+    /// In this format; layers that are in it already go as they are.
+    Format(Compression),
+    /// Exactly so, whatever there is already.
+    Exactly(Compression),
+}
+
+impl Wanted {
+    fn compression(self) -> Compression {
+        match self {
+            Self::Any => Compression::DEFAULT,
+            Self::Format(compression) | Self::Exactly(compression) => compression,
+        }
+    }
+
+    fn reuse(self) -> Reuse {
+        match self {
+            Self::Any => Reuse::All,
+            Self::Format(compression) => Reuse::Only(media_type(compression)),
+            Self::Exactly(_) => Reuse::None,
+        }
+    }
+}
+
 /// Pushes the image that has the tag `name` here to the same name at its registry.
 pub fn push(
     engine: &Engine,
     name: &Reference,
+    wanted: Wanted,
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Copied, PushError> {
     let store = engine.store();
@@ -57,7 +88,11 @@ pub fn push(
         parallel: super::parallel_layers(),
         events,
     };
-    let copied = store::push(store, &image, &compress, &remote, &options)?;
+    let packing = Packing {
+        compress: &|tar, out| compress(tar, out, wanted.compression()),
+        reuse: wanted.reuse(),
+    };
+    let copied = store::push(store, &image, &packing, &remote, &options)?;
     store.tag(name, &image, Some(&copied.manifest.digest))?;
     let manifest = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE)?;
     remote.record_origins(store, &layers(&manifest))?;

@@ -52,6 +52,20 @@ fn what_is_pushed_is_pulled_with_the_same_digest() {
 }
 
 #[test]
+fn a_compression_that_does_not_exist_is_refused() {
+    for value in [
+        "", "brotli", "gzip:0", "gzip:13", "zstd:20", "zstd:x", "zstd:",
+    ] {
+        let outcome = strata().run(&["push", "--compression", value, "a"]);
+        let message = format!(
+            "invalid argument {value:?} for \"--compression\" flag: must be gzip, gzip:1 to gzip:12, zstd, or zstd:1 to zstd:19\n"
+        );
+        assert!(outcome.stderr.starts_with(&message), "{outcome}");
+        assert_eq!(outcome.code, 125);
+    }
+}
+
+#[test]
 fn what_is_not_there_is_told_in_dockers_words() {
     let server = strata();
     let served = server.serve(&[]);

@@ -73,3 +73,37 @@ fn privileged_podman_pulls_and_runs_what_strata_pushed() {
     assert_eq!(ours.config, theirs.config);
     assert_eq!(flat::differences(&ours, &theirs), [""; 0]);
 }
+
+#[test]
+fn privileged_layers_are_compressed_as_asked_and_podman_runs_them() {
+    let place = Place::new();
+    let registry = Registry::docker(&place);
+    let store = place.store_with_app("store");
+    let mut digests = Vec::new();
+    for (compression, media_type) in [
+        ("zstd", "tar+zstd"),
+        ("zstd:9", "tar+zstd"),
+        ("gzip:9", "tar+gzip"),
+        ("gzip", "tar+gzip"),
+    ] {
+        let tag = compression.replace(':', "-");
+        let name = registry.reference(&format!("app:{tag}"));
+        store.run(&["tag", "app:1", &name]);
+        store.run(&["push", "--compression", compression, &name]);
+        let transport = registry.transport(&format!("app:{tag}"));
+        let raw = place.skopeo(&["inspect", "--tls-verify=false", "--raw", &transport]);
+        assert_eq!(raw.matches(media_type).count(), 3, "{compression}: {raw}");
+        assert_eq!(place.podman_run(&name, &[]), "built");
+        digests.push(place.manifest_digest(&transport));
+        // The same compression gives the same image again, from another store too.
+        let second = place.store(&tag);
+        second.run(&["pull", &name]);
+        let other = registry.reference(&format!("other:{tag}"));
+        second.run(&["tag", &name, &other]);
+        second.run(&["push", "--compression", compression, &other]);
+        let transport = registry.transport(&format!("other:{tag}"));
+        assert_eq!(place.manifest_digest(&transport), *digests.last().unwrap());
+    }
+    assert_ne!(digests[0], digests[1]);
+    assert_eq!(digests[2], digests[3], "gzip is there already");
+}
