@@ -11,6 +11,7 @@ mod decompress;
 mod diff;
 mod entry;
 mod erofs;
+mod flatten;
 mod form;
 mod ingest;
 mod layer_dir;
@@ -34,6 +35,7 @@ pub use entry::{
     Entry, EntryError, EntryKind, IMPLIED_XATTR, OPAQUE_XATTR, Timestamp, WHITEOUTS_XATTR,
 };
 pub use erofs::{Index, IndexError, Inode};
+pub use flatten::{FlattenError, flatten};
 pub use form::{ErofsError, Form, FormError, try_erofs};
 pub use ingest::{IngestError, Ingested, Limits, ingest};
 pub use layer_dir::LayerDir;

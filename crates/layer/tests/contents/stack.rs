@@ -66,10 +66,26 @@ fn without_directory_links(mut tree: Tree) -> Tree {
     tree
 }
 
-/// Asserts that both forms of the mount and the view agree; returns what they show.
+/// Asserts that the stack as one tar shows what the stack shows, but for the root's own metadata.
+fn check_flat(layers: &[Layer], viewed: &Tree, what: &str) {
+    let mut tar = Vec::new();
+    layer::flatten(&view(layers), &mut tar).unwrap();
+    let flat = [Layer::of(&tar)];
+    let below_root = |mut tree: Tree| {
+        tree.retain(|path, _| !path.is_empty());
+        tree
+    };
+    let seen = without_directory_links(of_view(&view(&flat)));
+    let viewed = below_root(viewed.clone());
+    assert_same(&viewed, &below_root(seen), &format!("{what}: one tar"));
+}
+
+/// Asserts that both forms of the mount, the view and the stack as one tar agree; returns what
+/// they show.
 fn check(layers: &[&[Member]], what: &str) -> Tree {
     let layers = stack(layers);
     let viewed = without_directory_links(of_view(&view(&layers)));
+    check_flat(&layers, &viewed, what);
     for form in [Form::Erofs, Form::Tree] {
         let mounts = Mounts(tempfile::tempdir().unwrap());
         let seen = without_directory_links(mounted(&dirs(&layers), form, mounts.0.path()));

@@ -1,5 +1,6 @@
 //! The command line: docker's words in, docker's text and exit codes out.
 
+mod archive_output;
 mod attach;
 mod background;
 mod build;
@@ -13,6 +14,7 @@ mod container_flags;
 mod container_start;
 mod environment;
 mod error;
+mod export;
 mod flags;
 mod history;
 mod image_prune;

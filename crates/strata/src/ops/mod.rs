@@ -5,6 +5,7 @@ pub mod changes;
 pub mod commit;
 pub mod container_filter;
 pub mod create;
+pub mod export;
 pub mod history;
 pub mod image_build;
 pub mod image_filter;

@@ -26,6 +26,31 @@ fn what_is_not_there_is_told_in_dockers_words() {
 }
 
 #[test]
+fn a_container_is_exported_with_its_changes_and_imported_again() {
+    let strata = strata();
+    strata.import_small("demo:1");
+    strata
+        .run(&["create", "--name", "ex", "demo:1", "x"])
+        .succeeded();
+    let outcome = strata.run(&["export", "-o", "ex.tar", "ex"]);
+    assert_eq!(outcome.to_string(), "[exit 0]\n");
+    let piped = strata.command(&["export", "ex"]).output().expect("it runs");
+    let file = std::fs::read(strata.work("ex.tar")).expect("written");
+    assert_eq!(piped.stdout, file);
+    let id = strata.run(&["import", "ex.tar", "again:1"]).stdout();
+    let layers = |name: &str| {
+        let words = ["image", "inspect", "-f", "{{.Size}}", name];
+        strata.run(&words).stdout()
+    };
+    assert_eq!(layers("again:1"), layers("demo:1"), "{id}");
+    let missing = strata.run(&["export", "nosuch"]);
+    assert_eq!(
+        missing.to_string(),
+        "[stderr]\nError response from daemon: No such container: nosuch\n[exit 1]\n"
+    );
+}
+
+#[test]
 fn a_created_container_is_listed_and_removed() {
     let strata = strata();
     strata.import_small("demo:1");

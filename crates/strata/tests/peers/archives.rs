@@ -138,3 +138,32 @@ fn privileged_several_images_are_saved_and_loaded_together() {
         assert_eq!(second.id(name), store.id(name), "{name}");
     }
 }
+
+#[test]
+fn privileged_podman_imports_and_runs_what_strata_exports() {
+    let place = Place::new();
+    let store = place.store_with_app("store");
+    let script = "echo new > /app/new; ln /app/new /app/link; rm /app/told.txt; chmod 4755 /app";
+    let run = [
+        "run",
+        "--name",
+        "ex",
+        "--network",
+        "none",
+        "app:1",
+        "sh",
+        "-c",
+        script,
+    ];
+    store.run(&run);
+    let tar = place.text("ex.tar");
+    store.run(&["export", "-o", &tar, "ex"]);
+    let list = output(place.command("tar", &["-tvf", &tar, "app"]));
+    assert!(list.contains("drwsr-xr-x 0/0"), "{list}");
+    assert!(list.contains(" app/new link to app/link"), "{list}");
+    assert!(!list.contains("told.txt"), "{list}");
+    place.podman(&["import", "--quiet", &tar, "localhost/ex:1"]);
+    let cat = ["cat", "/app/new", "/app/built"];
+    let told = place.podman_run("localhost/ex:1", &cat);
+    assert_eq!(told, "new\nbuilt");
+}
