@@ -101,8 +101,9 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             return Ok(Exit::FAILURE);
         }
     };
-    tell(STARTED)?;
+    // Before anyone knows of the container: who asks for its log then finds one.
     let mut log = Log::open(&container.log_path(store))?;
+    tell(STARTED)?;
     let supervised = supervise(
         &mut launched.running,
         ours,
