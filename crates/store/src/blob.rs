@@ -96,6 +96,19 @@ impl Store {
         })
     }
 
+    /// Ends the leases of layers: the next sweep takes those that no image needs.
+    pub(crate) fn end_leases(&self, layers: &[DiffId]) -> Result<(), StoreError> {
+        self.write(|tx| {
+            for layer in layers {
+                tx.execute(
+                    "UPDATE layers SET leased_until = 0 WHERE diff_id = ?1",
+                    [layer.digest().as_bytes()],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
     /// Records that a repository (`docker.io/library/debian`) of a registry has a blob.
     pub fn record_origin(&self, digest: &Digest, repository: &str) -> Result<(), StoreError> {
         self.write(|tx| {

@@ -243,6 +243,12 @@ impl Store {
         })
     }
 
+    /// Returns how much of a blob an earlier writer left.
+    pub(crate) fn partial_size(&self, digest: &Digest) -> u64 {
+        let path = self.ingest_dir().join(format!("{}.blob", digest.hex()));
+        fs::metadata(path).map_or(0, |metadata| metadata.len())
+    }
+
     /// Starts receiving a blob whose digest is not known.
     pub fn new_blob(&self) -> Result<NewBlob, StoreError> {
         self.check_writable()?;

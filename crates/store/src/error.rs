@@ -20,6 +20,16 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// What is to come does not fit on the disk.
+    #[error("not enough space in `{}`: at least {} are needed, {} are free", root.display(), megabytes(*needed), megabytes(*free))]
+    NoRoom {
+        /// The root of the store.
+        root: PathBuf,
+        /// Bytes that will be written.
+        needed: u64,
+        /// Bytes that can be written.
+        free: u64,
+    },
     /// The database refused.
     #[error("store database")]
     Database(#[from] rusqlite::Error),
@@ -133,6 +143,33 @@ pub enum StoreError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+/// Rounds up: what is needed and what is free differ then whenever they do.
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes.div_ceil(1_000_000))
+}
+
+/// Tells whether an error, or what caused it, is that the disk is full.
+pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>()
+            && matches!(
+                io.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<rusqlite::Error>()
+            && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Adds the action and the path to an I/O error.

@@ -114,6 +114,18 @@ impl Store {
         &self.inner.root
     }
 
+    /// Returns how many bytes this user may still write to the store's file system.
+    pub(crate) fn free_space(&self) -> Result<u64, StoreError> {
+        let root = self.root();
+        let status =
+            rustix::fs::statvfs(root).map_err(|errno| at("look at", root)(errno.into()))?;
+        let blocks = match rustix::process::geteuid().is_root() {
+            true => status.f_bfree,
+            false => status.f_bavail,
+        };
+        Ok(blocks.saturating_mul(status.f_frsize))
+    }
+
     /// Returns the directory of what does not outlive a boot.
     pub fn run_dir(&self) -> &Path {
         &self.inner.run

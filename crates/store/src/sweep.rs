@@ -14,7 +14,7 @@ use crate::error::at;
 use crate::{ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock, served};
 
 /// How long a partial download waits to be resumed.
-const PARTIAL_KEPT: Duration = Duration::from_secs(24 * 3600);
+const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long the state of an unused build context is remembered.
 const CONTEXT_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);

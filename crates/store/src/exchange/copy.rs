@@ -258,6 +258,8 @@ fn copy_layers(
             (options.events)(Event::LayerExists { layer });
         }
     }
+    let coming: Vec<&Descriptor> = queue.iter().map(|(_, blob)| *blob).collect();
+    target.expect(&coming).map_err(CopyError::Target)?;
     work.each(&queue, |(layer, blob)| work.transfer(*layer, blob))
 }
 

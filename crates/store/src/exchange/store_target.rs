@@ -4,7 +4,9 @@ use std::error::Error;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use oci::{
     Descriptor, DiffId, Digest, Hasher, MAX_CONFIG_SIZE, ManifestError, ManifestOrIndex, MediaType,
@@ -12,7 +14,8 @@ use oci::{
 
 use super::stream::{ChannelReader, Stream};
 use super::{BlobOutcome, ExchangeError, Fault, OpenBlob, Progress, Target};
-use crate::{BlobWriter, NewImage, NewLayer, Scratch, Store, StoreError};
+use crate::error::is_full;
+use crate::{BlobWriter, NewImage, NewLayer, Scratch, Store, StoreError, Timestamp};
 
 /// How much goes from the thread that fetches and hashes to the thread that unpacks at once.
 const BUFFER: usize = 256 << 10;
@@ -40,7 +43,13 @@ pub struct StoreTarget<'a> {
     store: &'a Store,
     unpack: &'a Unpack<'a>,
     manifests: ManifestPolicy,
+    /// The layers that have come. No image needs them before the last one is there; they are
+    /// kept for another try.
+    come: Mutex<Vec<DiffId>>,
 }
+
+/// How long what has come of an image waits for the rest.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl std::fmt::Debug for StoreTarget<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,6 +67,7 @@ impl<'a> StoreTarget<'a> {
             store,
             unpack,
             manifests: ManifestPolicy::Keep,
+            come: Mutex::default(),
         }
     }
 
@@ -90,6 +100,21 @@ impl Target for StoreTarget<'_> {
         found.map_err(ExchangeError::permanent)
     }
 
+    fn expect(&self, layers: &[&Descriptor]) -> Result<(), ExchangeError> {
+        let needed = layers.iter().map(|blob| self.needed(blob));
+        let needed = needed.fold(0, u64::saturating_add);
+        let free = self.store.free_space().map_err(ExchangeError::permanent)?;
+        if needed <= free {
+            return Ok(());
+        }
+        let root = self.store.root().to_owned();
+        Err(ExchangeError::permanent(StoreError::NoRoom {
+            root,
+            needed,
+            free,
+        }))
+    }
+
     fn put_blob(
         &self,
         descriptor: &Descriptor,
@@ -103,26 +128,35 @@ impl Target for StoreTarget<'_> {
             open,
             progress,
         };
-        if diff_id.is_none() && !descriptor.media_type.is_layer() {
-            return self.put_document(&incoming);
-        }
-        let is_tar = match diff_id {
-            Some(diff_id) => *diff_id.digest() == descriptor.digest,
-            None => matches!(
-                descriptor.media_type.0.as_str(),
-                MediaType::OCI_LAYER | MediaType::DOCKER_LAYER
-            ),
-        };
-        if is_tar {
+        let is_document = diff_id.is_none() && !descriptor.media_type.is_layer();
+        let put = if is_document {
+            self.put_document(&incoming)
+        } else if is_tar(descriptor, diff_id) {
             self.put_tar(&incoming)
         } else {
             self.put_compressed(&incoming)
-        }
+        };
+        put.inspect_err(|error| {
+            if is_full(error.inner()) {
+                self.give_back();
+            }
+        })
     }
 
     fn put_manifest(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError> {
         self.put_image(media_type, bytes)
             .map_err(ExchangeError::permanent)
+    }
+}
+
+/// Tells whether a layer's blob is its tar.
+fn is_tar(descriptor: &Descriptor, diff_id: Option<&DiffId>) -> bool {
+    match diff_id {
+        Some(diff_id) => *diff_id.digest() == descriptor.digest,
+        None => matches!(
+            descriptor.media_type.0.as_str(),
+            MediaType::OCI_LAYER | MediaType::DOCKER_LAYER
+        ),
     }
 }
 
@@ -151,6 +185,35 @@ impl<'a> Incoming<'a> {
 }
 
 impl StoreTarget<'_> {
+    /// Returns how many bytes a layer takes at least: its blob, less what an earlier try left,
+    /// and a tar that is no smaller.
+    fn needed(&self, blob: &Descriptor) -> u64 {
+        let is_compressed = !is_tar(blob, None);
+        let kept = self.store.partial_size(&blob.digest);
+        match is_compressed {
+            true => blob.size.saturating_mul(2).saturating_sub(kept),
+            false => blob.size,
+        }
+    }
+
+    /// Keeps a layer until the image is there, or for a while.
+    fn keep(&self, layer: DiffId) -> Result<(), StoreError> {
+        let kept = i64::try_from(KEPT.as_nanos()).unwrap_or(i64::MAX);
+        let until = Timestamp(Timestamp::now().0.saturating_add(kept));
+        self.store.lease(layer.digest(), until)?;
+        let mut come = self.come.lock().unwrap_or_else(PoisonError::into_inner);
+        come.push(layer);
+        Ok(())
+    }
+
+    /// On a full disk nothing is kept for another try: others need the space more. The layers go
+    /// with the next sweep. What fails here fails for the lack of space, and was told.
+    fn give_back(&self) {
+        drop(self.store.empty_trash());
+        let mut come = self.come.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.store.end_leases(&std::mem::take(&mut *come)));
+    }
+
     fn put_image(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Digest, StoreError> {
         let ManifestOrIndex::Manifest(manifest) = ManifestOrIndex::parse(Some(media_type), bytes)?
         else {
@@ -218,6 +281,7 @@ impl StoreTarget<'_> {
         }
         self.store
             .commit_layer(scratch, &layer)
+            .and_then(|()| self.keep(layer.diff_id))
             .map_err(ExchangeError::permanent)?;
         Ok(BlobOutcome::Stored)
     }
@@ -239,12 +303,18 @@ impl StoreTarget<'_> {
         if let Err(error) = fed {
             return Err(abandon(writer, error));
         }
+        let unpacked = match unpacked.map_err(ExchangeError::permanent) {
+            // Recording the blob would fail for the same reason, in other words.
+            Err(error) if is_full(error.inner()) => return Err(abandon(writer, error)),
+            unpacked => unpacked,
+        };
         writer.commit().map_err(wrong_content)?;
-        let layer = unpacked.map_err(ExchangeError::permanent)?;
+        let layer = unpacked?;
         incoming.check(&layer).map_err(fatal)?;
         store.commit_layer(scratch, &layer).map_err(fatal)?;
         store
             .record_compressed(&layer.diff_id, incoming.blob)
+            .and_then(|()| self.keep(layer.diff_id))
             .map_err(fatal)?;
         Ok(BlobOutcome::Stored)
     }
@@ -351,9 +421,9 @@ fn fetch(
     }
 }
 
-/// Keeps what has come for another try, unless it is known to be wrong.
+/// Keeps what has come for another try, unless it is known to be wrong or the disk is full.
 fn abandon(writer: BlobWriter, error: ExchangeError) -> ExchangeError {
-    if error.fault() != Fault::Corrupt {
+    if error.fault() != Fault::Corrupt && !is_full(error.inner()) {
         return error;
     }
     match writer.discard() {

@@ -61,6 +61,12 @@ pub trait Target: Sync {
         Ok(false)
     }
 
+    /// Is told which layers will come before they do. An error ends the copy.
+    fn expect(&self, layers: &[&Descriptor]) -> Result<(), ExchangeError> {
+        let _ = layers;
+        Ok(())
+    }
+
     /// Tells whether a blob is there. `diff_id` is given for layers.
     fn has_blob(
         &self,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::background;
 use super::error::{CommandError, Exit, Voice};
 use super::flags::{Arguments, Flag, FlagError, Flags, Order, Value};
 use super::session::Session;
@@ -67,6 +68,10 @@ impl Command {
                 let (text, exit) = error.report(self.voice, session.program, name);
                 if !text.is_empty() {
                     session.out.talk(&text);
+                }
+                // What was begun takes space, and the disk may be full for that very reason.
+                if session.has_store() {
+                    background::tidy(session);
                 }
                 exit
             }

@@ -48,6 +48,11 @@ impl Session {
         Ok(self.engine.get_or_init(|| engine))
     }
 
+    /// Tells whether the store has been opened.
+    pub(crate) fn has_store(&self) -> bool {
+        self.engine.get().is_some()
+    }
+
     /// Returns the store; the first call opens it.
     pub(crate) fn store(&self) -> Result<&Store, CommandError> {
         Ok(self.engine()?.store())

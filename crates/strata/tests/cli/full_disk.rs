@@ -1,0 +1,105 @@
+//! Disks that fill up.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use testkit::cli::CommandLine;
+use testkit::tarball::{Member, Tarball};
+
+use crate::strata;
+
+const SIZE: u64 = 48 << 20;
+
+/// A small file system with the store of `strata` on it, gone at the end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn under(strata: &CommandLine) -> Self {
+        let root = strata.path("root");
+        std::fs::create_dir_all(&root).expect("made");
+        let disk = sys::Mount::tmpfs(&[("size", &SIZE.to_string())]).expect("a disk");
+        disk.attach(&root).expect("mounted");
+        Self(root)
+    }
+
+    fn used(&self) -> u64 {
+        let status = rustix::fs::statvfs(&self.0).expect("mounted");
+        (status.f_blocks - status.f_bfree) * status.f_frsize
+    }
+
+    /// Waits until a process that nobody waits for has given the space back.
+    fn settles_below(&self, limit: u64) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.used() >= limit {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        sys::unmount(&self.0, sys::Unmount::Lazy).expect("unmounted");
+    }
+}
+
+/// Writes a tar of a file of `length` zeros.
+fn zeros(length: usize) -> Vec<u8> {
+    let mut tar = Tarball::new();
+    tar.push(&Member::file("zeros", &vec![0; length]));
+    tar.finish()
+}
+
+fn write(strata: &CommandLine, name: &str, content: &[u8]) {
+    std::fs::write(strata.work(name), content).expect("written");
+}
+
+#[test]
+fn privileged_what_does_not_fit_is_told_before_it_is_fetched() {
+    let server = strata();
+    let served = server.serve(&["--allow-push"]);
+    let name = format!("{}/large:1", served.address());
+    let source = strata();
+    write(&source, "large.tar", &zeros(64 << 20));
+    source.run(&["import", "large.tar", &name]).succeeded();
+    source.run(&["push", &name]).succeeded();
+    source.run(&["save", "-o", "saved.tar", &name]).succeeded();
+    let strata = strata();
+    let disk = SmallDisk::under(&strata);
+    let saved = source.work("saved.tar");
+    let outcome = strata.run(&["load", "-i", saved.to_str().expect("a path")]);
+    assert!(
+        outcome.stderr.starts_with("not enough space in `")
+            && outcome.stderr.contains("MB are needed"),
+        "{outcome}"
+    );
+    assert_eq!(outcome.code, 1);
+    assert!(disk.settles_below(4 << 20), "{}", disk.used());
+    // Compressed it seems to fit, until it does not.
+    let outcome = strata.run(&["pull", &name]);
+    assert!(
+        outcome.stderr.contains("No space left on device"),
+        "{outcome}"
+    );
+    assert_eq!(outcome.code, 1);
+    assert!(disk.settles_below(4 << 20), "{}", disk.used());
+    assert_eq!(strata.run(&["images", "-q"]).stdout(), "");
+}
+
+#[test]
+fn privileged_a_failed_import_gives_its_space_back() {
+    let strata = strata();
+    let disk = SmallDisk::under(&strata);
+    write(&strata, "large.tar", &zeros(64 << 20));
+    write(&strata, "small.tar", &zeros(1 << 20));
+    let outcome = strata.run(&["import", "large.tar", "large:1"]);
+    assert!(
+        outcome.stderr.contains("No space left on device"),
+        "{outcome}"
+    );
+    assert!(disk.settles_below(4 << 20), "{}", disk.used());
+    strata.run(&["import", "small.tar", "small:1"]).succeeded();
+}
