@@ -34,10 +34,64 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
-/// A text is not a platform.
+/// Why a text is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid platform `{0}`: expected `os/architecture[/variant]`")]
-pub struct PlatformError(String);
+pub enum PlatformError {
+    /// It is not of the form.
+    #[error("invalid platform `{0}`: expected `os/architecture[/variant]`")]
+    Malformed(String),
+    /// A single word is the name of neither; docker's text.
+    #[error("{0:?}: unknown operating system or architecture: invalid argument")]
+    Unknown(String),
+}
+
+/// The systems that docker takes without a processor.
+const SYSTEMS: [&str; 17] = [
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "windows",
+    "zos",
+];
+/// The processors that docker takes without a system.
+const ARCHITECTURES: [&str; 24] = [
+    "386",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "armbe",
+    "arm64",
+    "arm64be",
+    "loong64",
+    "mips",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "mipsle",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "wasm",
+];
 
 impl Platform {
     /// Returns the platform that this program runs on.
@@ -90,18 +144,24 @@ impl FromStr for Platform {
         };
         let parts: Vec<&str> = text.split('/').collect();
         if parts.len() > 3 || !parts.iter().all(|part| valid(part)) {
-            return Err(PlatformError(text.to_owned()));
+            return Err(PlatformError::Malformed(text.to_owned()));
         }
         let parts: Vec<String> = parts.iter().map(|part| part.to_ascii_lowercase()).collect();
         match parts.as_slice() {
-            [os] if os == "linux" => Ok(Self {
+            [os] if SYSTEMS.contains(&os.as_str()) => Ok(Self {
                 os: os.clone(),
                 ..Self::host()
             }),
-            [architecture] => Ok(normalized("linux", architecture, None)),
+            [architecture] => {
+                let platform = normalized("linux", architecture, None);
+                match ARCHITECTURES.contains(&platform.architecture.as_str()) {
+                    true => Ok(platform),
+                    false => Err(PlatformError::Unknown(text.to_owned())),
+                }
+            }
             [os, architecture] => Ok(normalized(os, architecture, None)),
             [os, architecture, variant] => Ok(normalized(os, architecture, Some(variant))),
-            _ => Err(PlatformError(text.to_owned())),
+            _ => Err(PlatformError::Malformed(text.to_owned())),
         }
     }
 }
@@ -151,7 +211,7 @@ mod tests {
                 Ok(expected.to_owned())
             );
         }
-        for text in ["", "/", "linux/", "a/b/c/d", "linux/../x"] {
+        for text in ["", "/", "linux/", "a/b/c/d", "linux/../x", "bogus"] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }

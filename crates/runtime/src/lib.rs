@@ -15,6 +15,7 @@ mod network;
 mod program;
 mod running;
 mod seccomp;
+pub mod signal;
 mod spec;
 mod start;
 pub mod user;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -55,8 +56,8 @@ impl Engine {
 
     /// Returns the form in which layers are mounted here.
     ///
-    /// The kernel's answer holds for one boot and one user, and is kept for both in the run
-    /// directory.
+    /// The kernel's answer holds for one boot, one user and the file system that the store is on
+    /// (memory file systems cannot back a mount), and is kept for them in the run directory.
     pub fn form(&self) -> io::Result<Form> {
         if let Some(form) = self.options.form.or(self.form.get().copied()) {
             return Ok(form);
@@ -68,7 +69,9 @@ impl Engine {
     fn probed_form(&self) -> io::Result<Form> {
         let user = rustix::process::geteuid().as_raw();
         let boot = sys::boot::boot_id()?;
-        let path = self.options.run.join(format!("form-{user}"));
+        let device = fs::metadata(&self.options.root)?.dev();
+        let name = format!("form-{user}-{device}");
+        let path = self.options.run.join(&name);
         if let Ok(text) = fs::read_to_string(&path)
             && let Some((known_boot, form)) = text.split_once(' ')
             && known_boot == boot
@@ -76,23 +79,18 @@ impl Engine {
         {
             return Ok(form);
         }
-        let scratch = self
-            .options
-            .run
-            .join(format!("probe-{}", std::process::id()));
-        fs::create_dir_all(&scratch)?;
-        let form = Form::probe(&scratch);
-        fs::remove_dir_all(&scratch)?;
-        let name = match form {
+        let form = {
+            let scratch = self.store.scratch().map_err(io::Error::other)?;
+            Form::probe(scratch.path())
+        };
+        let word = match form {
             Form::Erofs => "erofs",
             Form::Tree => "tree",
         };
         // Renamed into place: another process may read it now.
-        let partial = self
-            .options
-            .run
-            .join(format!("form-{user}.{}", std::process::id()));
-        fs::write(&partial, format!("{boot} {name}"))?;
+        let partial = format!("{name}.{}", std::process::id());
+        let partial = self.options.run.join(partial);
+        fs::write(&partial, format!("{boot} {word}"))?;
         fs::rename(&partial, &path)?;
         Ok(form)
     }

@@ -4,7 +4,7 @@ use dockerfile::expand::{self, ExpandError};
 use dockerfile::{Add, Arg, Copy, FileContent, Instruction, KeyValue, Spanned, port};
 
 use super::stage::{Lowering, StageState};
-use super::{LowerError, metadata, run, signal};
+use super::{LowerError, metadata, run};
 use crate::located::Located;
 use crate::vertex::{
     Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Operation, RunStep,
@@ -117,7 +117,7 @@ impl Lowering<'_> {
             }
             Instruction::StopSignal(signal) => {
                 let signal = self.expand(state, signal)?;
-                if !signal::is_signal(&signal) {
+                if !runtime::signal::is_signal(&signal) {
                     return Err(LowerError::InvalidSignal(signal));
                 }
                 metadata::stop_signal(&mut state.lowered.config.config, &signal)

@@ -6,7 +6,6 @@ pub(crate) mod gofmt;
 mod instruction;
 mod metadata;
 mod run;
-mod signal;
 mod stage;
 
 pub use error::LowerError;

@@ -16,6 +16,9 @@ pub enum RunError {
         /// The code, or 128 and the number of the signal.
         code: u8,
     },
+    /// The user may not make namespaces and mounts.
+    #[error("RUN needs root: rootless builds of it are not supported yet")]
+    NotRoot,
     /// The program was not started.
     #[error("process {command} did not complete successfully: {source}")]
     Start {

@@ -44,6 +44,9 @@ pub(crate) fn run(
     parent: &[DiffId],
     (step, writer): (&Step<'_>, &mut LayerWriter),
 ) -> Result<(), SolveError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(RunError::NotRoot.into());
+    }
     let scratch = environment.build.store.scratch()?;
     let below = environment.view(parent)?;
     let (running, output) = start(environment, run_step, parent, scratch.path())?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use build::{BuildOptions, CacheUse, Network, SolveError};
+use build::{BuildOptions, CacheUse, Network};
 use oci::{Platform, Reference, ReferenceError};
 use strata::container::variables::label;
 use strata::ops::base_images::PullPolicy;
@@ -142,20 +142,9 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
                 display.fail(error);
             }
             background::tidy(session);
-            let failure = failed(&format!("failed to solve: {}", describe(&error)));
-            Err(match needs_root(&error) {
-                true => failure.hint("RUN needs root: rootless builds of it are not supported yet"),
-                false => failure,
-            })
+            Err(failed(&format!("failed to solve: {}", describe(&error))))
         }
     }
-}
-
-fn needs_root(error: &ImageBuildError) -> bool {
-    let ImageBuildError::Build(error) = error else {
-        return false;
-    };
-    matches!(*error.error, SolveError::Run(_)) && !rustix::process::geteuid().is_root()
 }
 
 pub(super) fn failed(text: &str) -> CommandError {

@@ -4,6 +4,7 @@
 //! |--|--|
 //! | 0 | success |
 //! | 1 | ordinary failure |
+//! | 64 | `inspect` was given a template that does not parse |
 //! | 125 | bad flag; `run` could not start the container |
 //! | 126 | the program is there but cannot be executed |
 //! | 127 | the program is not there |
@@ -26,6 +27,7 @@ pub(crate) struct Exit(pub(crate) u8);
 impl Exit {
     pub(crate) const SUCCESS: Self = Self(0);
     pub(crate) const FAILURE: Self = Self(1);
+    pub(crate) const BAD_TEMPLATE: Self = Self(64);
     pub(crate) const NOT_STARTED: Self = Self(125);
 }
 

@@ -95,7 +95,8 @@ fn render(format: Option<&str>, objects: &[Value]) -> Result<String, CommandErro
         None | Some("") => Ok(format!("{}\n", pretty(objects))),
         Some("json") => Ok(format!("{}\n", Value::Array(objects.to_vec()))),
         Some(template) => {
-            let format = Format::parse(template, Purpose::Data, Subject::Object)?;
+            let format = Format::parse(template, Purpose::Data, Subject::Object)
+                .map_err(|error| CommandError::from(error).exit(Exit::BAD_TEMPLATE))?;
             let mut text = String::new();
             for object in objects {
                 let executed = match format.execute(&gotmpl::to_value(object)?) {

@@ -51,6 +51,12 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         session.out.line(&name.to_string())?;
     } else {
         session.out.data(&result(&pulled, &name, &name))?;
+        if let Some(found) = &pulled.other_platform {
+            session.out.line(&format!(
+                "WARNING: image with reference {} was found but its platform ({found}) does not match the specified platform ({platform})",
+                name.familiar()
+            ))?;
+        }
         session.out.line(&name.to_string())?;
     }
     background::tidy(session);

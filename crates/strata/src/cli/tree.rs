@@ -139,9 +139,11 @@ fn dispatch(words: &[String], session: &mut Session) -> Result<Exit, CommandErro
     }
     match find(first) {
         Some(command) => Ok(command.execute(first, &words[1..], session)),
-        None => Err(CommandError::bare(format!(
-            "{program}: unknown command: {program} {first}\n\nRun '{program} --help' for more information"
-        ))),
+        None => Err(unknown(
+            program,
+            first,
+            &format!("Run '{program} --help' for more information"),
+        )),
     }
 }
 
@@ -171,10 +173,65 @@ fn in_group(
         Err(error) => {
             Err(CommandError::bare(format!("{error}\n\n{usage}")).exit(Exit::NOT_STARTED))
         }
-        Ok(_) => Err(CommandError::bare(format!(
-            "{program}: unknown command: {program} {name}\n\n{usage}"
-        ))),
+        Ok(_) => Err(unknown(program, &name, &usage)),
     }
+}
+
+/// Commands of docker that do not exist yet, alone or in their group.
+const MISSING: &[&str] = &[
+    "attach",
+    "checkpoint",
+    "compose",
+    "config",
+    "context",
+    "cp",
+    "diff",
+    "events",
+    "exec",
+    "kill",
+    "manifest",
+    "network",
+    "node",
+    "pause",
+    "plugin",
+    "port",
+    "rename",
+    "restart",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "stats",
+    "stop",
+    "swarm",
+    "top",
+    "trust",
+    "unpause",
+    "update",
+    "volume",
+    "wait",
+    "builder build",
+    "buildx bake",
+    "buildx du",
+    "buildx history",
+    "buildx imagetools",
+    "buildx ls",
+    "buildx prune",
+    "system df",
+    "system events",
+    "system prune",
+];
+
+/// Returns the error that there is no command `name`, in docker's words where docker has none
+/// either.
+fn unknown(program: &str, name: &str, usage: &str) -> CommandError {
+    let last = name.strip_prefix("container ").unwrap_or(name);
+    CommandError::bare(match MISSING.contains(&last) {
+        true => format!(
+            "{program}: '{name}' is a command of docker that strata does not have yet\n\n{usage}"
+        ),
+        false => format!("{program}: unknown command: {program} {name}\n\n{usage}"),
+    })
 }
 
 fn find(name: &str) -> Option<&'static Command> {

@@ -74,6 +74,9 @@ pub enum CreateError {
     /// The working directory is relative.
     #[error("the working directory '{0}' is invalid, it needs to be an absolute path")]
     RelativeWorkingDir(String),
+    /// The stop signal is none.
+    #[error("invalid signal: {0}")]
+    InvalidSignal(String),
     /// The name is taken.
     #[error(transparent)]
     Container(#[from] ContainerError),
@@ -117,6 +120,11 @@ pub fn create(store: &Store, image: &str, options: CreateOptions) -> Result<Crea
     }
     if !run_config.working_dir.is_empty() && !run_config.working_dir.starts_with('/') {
         return Err(CreateError::RelativeWorkingDir(run_config.working_dir));
+    }
+    if let Some(signal) = &options.stop_signal
+        && !runtime::signal::is_signal(signal)
+    {
+        return Err(CreateError::InvalidSignal(signal.clone()));
     }
     let image = Named {
         name: image,

@@ -28,6 +28,8 @@ pub struct Pulled {
     pub copied: Copied,
     /// Whether the name is new or has moved.
     pub freshness: Freshness,
+    /// What the image is for, when that is not what was asked for: the registry has no index.
+    pub other_platform: Option<Platform>,
 }
 
 /// What a pull changed.
@@ -65,12 +67,18 @@ pub fn pull(
     if let Ok(manifest) = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE) {
         remote.record_origins(store, &layers(&manifest))?;
     }
+    let image = store.image(&copied.image)?;
+    let found = image.map(|image| image.platform);
     drop(lock);
     let freshness = match before == Some(copied.image) {
         true => Freshness::UpToDate,
         false => Freshness::Newer,
     };
-    Ok(Pulled { copied, freshness })
+    Ok(Pulled {
+        copied,
+        freshness,
+        other_platform: found.filter(|found| !found.serves(platform)),
+    })
 }
 
 /// Returns the tags that the repository of `name` has at its registry.

@@ -89,6 +89,16 @@ fn privileged_what_does_not_fit_is_told_before_it_is_fetched() {
     assert_eq!(strata.run(&["images", "-q"]).stdout(), "");
 }
 
+/// Layers there cannot be mounted as they are: the kernel wants a real file system below.
+#[test]
+fn privileged_a_store_in_memory_runs_containers_too() {
+    let strata = strata();
+    let _disk = SmallDisk::under(&strata);
+    strata.import_busybox("busybox");
+    let words = ["run", "--rm", "--network", "none", "busybox", "echo", "hi"];
+    assert_eq!(strata.run(&words).stdout(), "hi\n");
+}
+
 #[test]
 fn privileged_a_failed_import_gives_its_space_back() {
     let strata = strata();

@@ -19,6 +19,14 @@ fn unknown_commands_are_refused_in_dockers_words() {
         "[stderr]\ndocker: unknown command: docker image bogus\n\nUsage:  docker image\n\nRun 'docker image --help' for more information\n[exit 1]\n",
     );
     check(
+        &["stop", "web"],
+        "[stderr]\ndocker: 'stop' is a command of docker that strata does not have yet\n\nRun 'docker --help' for more information\n[exit 1]\n",
+    );
+    check(
+        &["container", "exec"],
+        "[stderr]\ndocker: 'container exec' is a command of docker that strata does not have yet\n\nUsage:  docker container\n\nRun 'docker container --help' for more information\n[exit 1]\n",
+    );
+    check(
         &["image", "bogus", "--x"],
         "[stderr]\nunknown flag: --x\n\nUsage:  docker image\n\nRun 'docker image --help' for more information\n[exit 125]\n",
     );
@@ -46,6 +54,23 @@ fn unknown_flags_end_with_125_on_every_command() {
         let outcome = strata().run(&[command, "--bogus"]);
         assert_eq!(outcome.code, 125, "{outcome}");
     }
+}
+
+#[test]
+fn values_that_mean_nothing_are_refused() {
+    let message = "\"bogus\": unknown operating system or architecture: invalid argument";
+    for command in ["pull", "import"] {
+        let outcome = strata().run(&[command, "--platform", "bogus", "a"]);
+        assert!(outcome.stderr.contains(message), "{outcome}");
+        assert_eq!(outcome.code, 1);
+    }
+    let strata = strata();
+    strata.import_small("demo:1");
+    let words = ["create", "--stop-signal", "FOO", "demo:1", "x"];
+    let outcome = strata.run(&words);
+    assert!(outcome.stderr.contains("invalid signal: FOO"), "{outcome}");
+    let words = ["image", "inspect", "-f", "{{", "demo:1"];
+    assert_eq!(strata.run(&words).code, 64);
 }
 
 #[test]

@@ -33,4 +33,12 @@ fn privileged_nobody_lists_builds_pushes_and_pulls() {
         "[stderr]\nstrata: Error response from daemon: running a container needs root: rootless containers are not supported yet\n\nRun 'strata run --help' for more information\n[exit 125]\n"
     );
     assert_eq!(nobody.run(&["ps", "-aq"]).stdout(), "");
+    nobody.write("run/Dockerfile", "FROM scratch\nRUN true\n");
+    let refused = nobody.run(&["build", "run"]);
+    assert!(
+        refused.stderr.ends_with(
+            "failed to solve: RUN needs root: rootless builds of it are not supported yet\n"
+        ),
+        "{refused}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Names of signals, for `STOPSIGNAL`.
+//! Names of signals, for `STOPSIGNAL` and `--stop-signal`.
 
 const NAMES: [&str; 36] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
@@ -9,7 +9,7 @@ const NAMES: [&str; 36] = [
 const REAL_TIME_RANGE: u32 = 30;
 
 /// Returns whether docker takes `text` as a signal: a number, or a name with or without `SIG`.
-pub(super) fn is_signal(text: &str) -> bool {
+pub fn is_signal(text: &str) -> bool {
     if let Ok(number) = text.parse::<i32>() {
         return number != 0;
     }
