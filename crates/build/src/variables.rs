@@ -18,6 +18,14 @@ impl Variables {
         }
     }
 
+    /// Sets what the environment of an image (`NAME=value`) says.
+    pub(crate) fn inherit(&mut self, environment: &[String]) {
+        for variable in environment {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            self.set(name, value);
+        }
+    }
+
     /// Returns the value of a name.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(other, _)| other == name);

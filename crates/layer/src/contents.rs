@@ -130,7 +130,7 @@ impl Contents {
         let parent = self.parent(parent_path)?;
         let existing = self.child(parent, name);
         if let EntryKind::Hardlink { target } = &entry.kind {
-            return self.link(target, parent, name);
+            return self.link(target, (parent, name), entry);
         }
         if let (EntryKind::Directory, Some(id)) = (&entry.kind, existing)
             && self.directory(id).is_some()
@@ -238,7 +238,14 @@ impl Contents {
         };
     }
 
-    fn link(&mut self, target: &[u8], parent: InodeId, name: &[u8]) -> Result<(), EntryError> {
+    /// Adds another name of a file. The file gets the metadata of `entry`, as when docker unpacks
+    /// it: one inode has one owner and mode, and the last entry says which.
+    fn link(
+        &mut self,
+        target: &[u8],
+        (parent, name): (InodeId, &[u8]),
+        entry: &Entry,
+    ) -> Result<(), EntryError> {
         let missing = || EntryError::HardlinkTargetMissing(target.to_vec());
         let (target_parent, target_name) = split(target);
         let found = self.resolve(target_parent, Missing::Fail);
@@ -260,7 +267,15 @@ impl Contents {
                 return Err(missing());
             }
         }
-        self.inodes[id.index()].links += 1;
+        let inode = &mut self.inodes[id.index()];
+        let link = described(entry);
+        (inode.uid, inode.gid) = (link.uid, link.gid);
+        // Modes and times of symbolic links are not changed through another name.
+        if !matches!(inode.kind, InodeKind::Symlink(_)) {
+            (inode.mode, inode.mtime) = (link.mode, link.mtime);
+        }
+        inode.xattrs.extend(link.xattrs);
+        inode.links += 1;
         self.attach(parent, name, id);
         Ok(())
     }

@@ -84,6 +84,20 @@ pub fn members(seed: u64, count: usize) -> Vec<Member> {
             }
         };
         describe(&mut member, &mut random);
+        if member.flag == b'1' {
+            // All names of a file have one inode, and programs differ in whose metadata counts.
+            let file = members.iter().find(|file| file.name == member.link_name);
+            let file = file
+                .expect("invariant: links lead to earlier members")
+                .clone();
+            member = Member {
+                flag: b'1',
+                name: member.name,
+                link_name: member.link_name,
+                content: Vec::new(),
+                ..file
+            };
+        }
         members.push(member);
     }
     members
@@ -114,13 +128,6 @@ fn describe(member: &mut Member, random: &mut Random) {
     let modes = [0o644, 0o755, 0o600, 0o4755, 0o2755, 0o1777, 0o000];
     if member.flag != b'2' {
         member.mode = *random.choice(&modes);
-    }
-    if member.flag == b'1' {
-        // All names of a file have one inode: the metadata of the last member would count.
-        *member = Member {
-            ..Member::hardlink(&member.name, &member.link_name)
-        };
-        return;
     }
     if random.below(3) == 0 && member.name.len() <= 100 && member.link_name.len() <= 100 {
         member.format = *random.choice(&[Format::Gnu, Format::Ustar]);

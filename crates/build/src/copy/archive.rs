@@ -133,7 +133,16 @@ impl Target<'_> {
         let path = crate::context::join(&above, last);
         let (kind, content) = match self.kind(archive, root, &mut tar, scratch)? {
             Some(Unpacked::File(kind, content)) => (kind, content),
-            Some(Unpacked::Link(target)) => return self.link(&target, path, archive),
+            Some(Unpacked::Link(target)) => {
+                // Its kind and content are the target's.
+                let link = self
+                    .archived(tar.header(), extended, path, EntryKind::Fifo)
+                    .map_err(fault)?;
+                if !self.planned.contains_key(&target) {
+                    self.plan_from_below(&target, scratch)?;
+                }
+                return self.link(&target, link, archive);
+            }
             None => return Ok(()),
         };
         let there = self.get(&path)?;
@@ -240,11 +249,12 @@ impl Target<'_> {
         Ok(Some(Unpacked::File(kind, Content::None)))
     }
 
-    /// Plans another name of a file that the archive, or the parent, has.
-    fn link(&mut self, target: &[u8], path: Vec<u8>, archive: &Archive) -> Result<(), CopyError> {
+    /// Plans another name of a file that the archive, or the parent, has. The file gets the
+    /// metadata of `link`, as it does when docker unpacks it.
+    fn link(&mut self, target: &[u8], link: Entry, archive: &Archive) -> Result<(), CopyError> {
         let Some(planned) = self.planned.get_mut(target) else {
             let message = format!(
-                "the target `{}` of a hard link is not in the archive",
+                "the target `{}` of a hard link is not there",
                 String::from_utf8_lossy(target)
             );
             return Err(archive.fault(io::Error::new(io::ErrorKind::InvalidData, message)));
@@ -253,15 +263,60 @@ impl Target<'_> {
         let fresh = (usize::MAX, (self.links, 0));
         self.links += 1;
         let group = *planned.group.get_or_insert(fresh);
-        let (entry, content) = (planned.entry.clone(), planned.content.clone());
-        if target == path {
+        let (kind, content) = (planned.entry.kind.clone(), planned.content.clone());
+        if target != link.path {
+            let there = self.get(&link.path)?;
+            if there.is_some_and(|entry| entry.kind == EntryKind::Directory) {
+                self.remove(&link.path)?;
+            }
+            let entry = Entry {
+                kind,
+                ..link.clone()
+            };
+            self.plan(entry, content, Some(group))?;
+        }
+        let is_as_before = |entry: &Entry| {
+            (entry.mode, entry.mtime, entry.uid, entry.gid)
+                == (link.mode, link.mtime, link.uid, link.gid)
+                && link.xattrs.is_empty()
+        };
+        if self
+            .planned
+            .get(target)
+            .is_some_and(|planned| is_as_before(&planned.entry))
+        {
             return Ok(());
         }
-        let there = self.get(&path)?;
-        if there.is_some_and(|entry| entry.kind == EntryKind::Directory) {
-            self.remove(&path)?;
+        let names = self.planned.values_mut();
+        for name in names.filter(|name| name.group == Some(group)) {
+            let entry = &mut name.entry;
+            (entry.mode, entry.mtime) = (link.mode, link.mtime);
+            (entry.uid, entry.gid) = (link.uid, link.gid);
+            entry.xattrs.extend(link.xattrs.clone());
         }
-        self.plan(Entry { path, ..entry }, content, Some(group))
+        Ok(())
+    }
+
+    /// Plans a file of the parent where it is, so that it can get another name.
+    fn plan_from_below(&mut self, path: &[u8], scratch: &Path) -> Result<(), CopyError> {
+        // Not what the step has removed or replaced.
+        if self.get(path)?.is_none() {
+            return Ok(());
+        }
+        let Some(node) = self.below.lookup_no_follow(path)? else {
+            return Ok(());
+        };
+        match node.entry.kind {
+            EntryKind::Directory => Ok(()),
+            EntryKind::File { .. } => {
+                let mut spool = tempfile::tempfile_in(scratch).map_err(CopyError::Scratch)?;
+                let mut content = self.below.open_file(&node)?;
+                io::copy(&mut content, &mut spool).map_err(CopyError::Scratch)?;
+                let content = Content::Spooled(Arc::new(spool), 0);
+                self.plan(node.entry, content, None)
+            }
+            _ => self.plan(node.entry, Content::None, None),
+        }
     }
 }
 

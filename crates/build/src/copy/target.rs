@@ -137,7 +137,8 @@ impl<'a> Target<'a> {
 
     /// Makes a directory and what lacks above it. Directories that are there stay as they are.
     pub(crate) fn make_directory(&mut self, path: &[u8]) -> Result<(), CopyError> {
-        let chosen = self.options.mode.map(|mode| mode & !UMASK);
+        // Go takes only these bits of a mode for a directory.
+        let chosen = self.options.mode.map(|mode| mode & 0o777 & !UMASK);
         let mode = chosen.unwrap_or(DIRECTORY_MODE);
         let owner = self.options.owner.unwrap_or((0, 0));
         self.make_directory_as(path, mode, owner)

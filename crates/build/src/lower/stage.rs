@@ -184,7 +184,12 @@ impl Lowering<'_> {
         let plan = self.plan;
         let stage = &plan.stages[index];
         match &stage.base {
-            StageBase::Stage(base) => self.stage(*base),
+            StageBase::Stage(base) => {
+                let mut lowered = self.stage(*base)?;
+                // What hid the environment there, an `ARG`, does not hide it here.
+                lowered.env.inherit(&lowered.config.config.env);
+                Ok(lowered)
+            }
             StageBase::Scratch => {
                 let mut config = ImageConfig::scratch(&plan.platform);
                 "/".clone_into(&mut config.config.working_dir);
@@ -310,10 +315,7 @@ fn start(mut config: ImageConfig, base: Option<ImageId>) -> Lowered {
         run.working_dir = metadata::clean(&run.working_dir);
     }
     let mut env = Variables::default();
-    for variable in &run.env {
-        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-        env.set(name, value);
-    }
+    env.inherit(&run.env);
     Lowered {
         origin: Origin::Layers(layers),
         base,

@@ -323,3 +323,21 @@ fn history_explains_exactly_the_layers_of_the_base() {
         assert_eq!(with_layer, expected + 1);
     }
 }
+
+/// The environment of a stage's image is what the next stage sees, whatever hid it meanwhile.
+#[test]
+fn an_argument_hides_the_environment_in_its_own_stage_only() {
+    let text = "FROM debian AS a\nENV V=env\nARG V=arg\nARG ONLY=1\nFROM a\nLABEL v=$V o=$ONLY\n\
+        ENV W=$V\nRUN x";
+    let graph = graph_of(text, &[("V", "given")], None).expect("lowers");
+    let config = &graph.result.config.config;
+    assert_eq!(config.labels["v"], "env");
+    assert_eq!(config.labels["o"], "1");
+    assert!(config.env.contains(&"W=env".to_owned()));
+    let Operation::Run(step) = &graph.vertices[0].operation else {
+        panic!("a RUN");
+    };
+    assert!(step.env.contains(&"V=env".to_owned()), "{:?}", step.env);
+    let hidden = graph_of(&text.replace("FROM a\n", ""), &[], None).expect("lowers");
+    assert_eq!(hidden.result.config.config.labels["v"], "arg");
+}

@@ -397,6 +397,64 @@ fn archives_replace_what_is_there() {
     assert_eq!(bench.files(&built, "real"), ["f 600 0:0 real \"x\""]);
 }
 
+/// As when docker unpacks it over the image.
+#[test]
+fn a_hard_link_in_an_archive_brings_its_metadata_and_reaches_the_image() {
+    let bench = bench();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, mode: u32, owner: u64, target: Option<&str>| {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(mode);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_size(u64::from(target.is_none()));
+        if let Some(target) = target {
+            header.set_entry_type(tar::EntryType::Link);
+            builder
+                .append_link(&mut header, name, target)
+                .expect("memory");
+        } else {
+            builder
+                .append_data(&mut header, name, &b"x"[..])
+                .expect("memory");
+        }
+    };
+    add("d/f", 0o755, 7, None);
+    add("d/a", 0o640, 3, Some("d/f"));
+    add("d/h", 0o600, 1, Some("d/f"));
+    add("d/there", 0o604, 4, Some("below"));
+    bench.write("x.tar", builder.into_inner().expect("memory"));
+    bench.write("below", "below");
+    let built = bench.build("FROM base\nCOPY below /\nADD x.tar /");
+    assert_eq!(
+        bench.files(&built, "d"),
+        [
+            "d 755 0:0 d",
+            "f 600 1:1 d/a \"x\"",
+            "f 600 1:1 d/f \"x\"",
+            "f 600 1:1 d/h \"x\"",
+            "f 604 4:4 d/there \"below\"",
+        ]
+    );
+    assert_eq!(bench.files(&built, "below"), ["f 604 4:4 below \"below\""]);
+    let view = bench.view(&built);
+    let id = |path: &str| {
+        let node = view.lookup_no_follow(path.as_bytes()).expect("readable");
+        node.expect("there").id
+    };
+    assert_eq!(id("d/a"), id("d/h"));
+    assert_eq!(id("d/there"), id("below"));
+}
+
+#[test]
+fn special_bits_are_for_files_not_for_directories_on_the_way() {
+    check(
+        "COPY --chmod=4755 dir/one /p/q/one",
+        "p",
+        &["d 755 0:0 p", "d 755 0:0 p/q", "f 4755 0:0 p/q/one \"1\""],
+    );
+}
+
 /// A tar with one entry, as it is given.
 fn one_entry(name: &[u8], kind: tar::EntryType, size: u64, target: &str) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();

@@ -61,7 +61,13 @@ fn privileged_every_format_holds_the_same_files() {
                 ..Member::file("x", b"x")
             },
             Member::symlink("link", "x"),
-            Member::hardlink("hard", "x"),
+            Member {
+                uid: 1000,
+                gid: 1000,
+                mtime: 5,
+                mode: 0o4755,
+                ..Member::hardlink("hard", "x")
+            },
         ];
         if format != Format::V7 {
             members.push(Member::file(&long, b"long"));
@@ -228,6 +234,33 @@ fn privileged_later_entries_replace_earlier_ones() {
         ]),
         "duplicates",
     );
+}
+
+/// One file has one owner and mode, and docker gives it those of the last entry that names it.
+#[test]
+fn privileged_a_hard_link_brings_its_metadata() {
+    let layer = Layer::of(&tar_of(&[
+        Member {
+            mode: 0o755,
+            uid: 7,
+            gid: 7,
+            mtime: 5,
+            ..Member::file("f", b"content")
+        },
+        Member {
+            mode: 0o600,
+            uid: 1,
+            gid: 2,
+            mtime: 9,
+            ..Member::hardlink("h", "f")
+        },
+    ]));
+    let mounted = layer.mounted();
+    assert_same(&of_view(&layer.view()), &mounted, "view");
+    assert_eq!(mounted["f"], mounted["h"]);
+    let seen = &mounted["f"];
+    assert_eq!((seen.mode, seen.owner), (0o600, (1, 2)), "{seen:?}");
+    assert_eq!(seen.links, 2);
 }
 
 #[test]
