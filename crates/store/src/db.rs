@@ -129,6 +129,7 @@ CREATE TABLE builds (
 const SCHEMA_2: &str = "
 ALTER TABLE images ADD COLUMN made INTEGER;
 ALTER TABLE images ADD COLUMN times TEXT;
+ALTER TABLE tags ADD COLUMN manifest BLOB;
 ";
 
 /// What makes the tables of each version from those of the one before.

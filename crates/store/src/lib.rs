@@ -37,8 +37,8 @@ pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
 pub use error::StoreError;
 pub use exchange::{
     BlobOutcome, Compress, Copied, CopyError, CopyOptions, CopyOutcome, Event, ExchangeError,
-    Fault, LayerId, ManifestPolicy, OpenBlob, Packing, Progress, Resolved, Reuse, Side, Source,
-    StoreSource, StoreTarget, Target, Unpack, copy, push,
+    Fault, LayerId, ManifestPolicy, OpenBlob, OpenSource, Packing, Progress, Resolved, Reuse, Side,
+    Source, StoreSource, StoreTarget, Target, Unpack, copy, push,
 };
 pub use image::{ImageRecord, NewImage};
 pub use layer::{LayerRecord, NewLayer};

@@ -77,6 +77,29 @@ impl Store {
         Ok(Some((descriptor.media_type.clone(), bytes)))
     }
 
+    /// Returns a manifest of an image by its digest, if the store has it.
+    pub(crate) fn manifest_document(
+        &self,
+        id: &ImageId,
+        digest: &Digest,
+    ) -> Result<Option<ManifestDocument>, StoreError> {
+        let Some(descriptor) = self.blob(digest)? else {
+            return Ok(None);
+        };
+        let bytes = self.read_blob(digest, MAX_MANIFEST_SIZE)?;
+        let parsed = ManifestOrIndex::parse(Some(&descriptor.media_type), &bytes)?;
+        Ok(match parsed {
+            ManifestOrIndex::Manifest(manifest) if manifest.config.digest == *id.digest() => {
+                Some(ManifestDocument {
+                    media_type: descriptor.media_type,
+                    bytes,
+                    layers: manifest.layers,
+                })
+            }
+            ManifestOrIndex::Manifest(_) | ManifestOrIndex::Index(_) => None,
+        })
+    }
+
     /// Makes an OCI manifest of an image's configuration and the given layers.
     pub(crate) fn generate_manifest(
         &self,
@@ -104,6 +127,13 @@ impl Store {
         self.write(|tx| set_manifest(tx, id, &descriptor, Provenance::Generated))?;
         Ok(descriptor)
     }
+}
+
+/// A manifest of an image.
+pub(crate) struct ManifestDocument {
+    pub(crate) media_type: MediaType,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) layers: Vec<Descriptor>,
 }
 
 /// Where a manifest comes from.

@@ -218,6 +218,10 @@ fn live(tx: &Connection) -> Result<Live, StoreError> {
         }
         Ok::<_, StoreError>(())
     };
+    collect(
+        "SELECT manifest FROM tags WHERE manifest IS NOT NULL",
+        |live| &mut live.blobs,
+    )?;
     collect("SELECT part FROM served_parts", |live| &mut live.blobs)?;
     collect("SELECT part FROM served_parts", |live| &mut live.layers)?;
     collect("SELECT layer FROM steps WHERE layer IS NOT NULL", |live| {

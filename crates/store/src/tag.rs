@@ -34,6 +34,28 @@ impl Store {
         })
     }
 
+    /// Records the manifest with which a tag came from a registry: a push of the tag sends that
+    /// one. It is forgotten when the tag moves.
+    pub fn set_tag_manifest(&self, name: &Reference, manifest: &Digest) -> Result<(), StoreError> {
+        self.write(|tx| {
+            tx.execute(
+                "UPDATE tags SET manifest = ?2 WHERE name = ?1",
+                params![key(name), manifest.as_bytes()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Returns the manifest with which a tag came from a registry.
+    pub fn tag_manifest(&self, name: &Reference) -> Result<Option<Digest>, StoreError> {
+        self.read(|connection| {
+            let mut query =
+                connection.prepare_cached("SELECT manifest FROM tags WHERE name = ?1")?;
+            let found = query.query_row([key(name)], |row| db::optional_digest(row, 0));
+            Ok(found.optional()?.flatten())
+        })
+    }
+
     /// Removes a name. Returns the image that had it.
     pub fn untag(&self, name: &Reference) -> Result<Option<ImageId>, StoreError> {
         self.write(|tx| remove(tx, name))

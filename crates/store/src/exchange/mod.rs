@@ -17,6 +17,7 @@ pub use copy::{Copied, CopyOptions, CopyOutcome, copy};
 pub use copy_error::{CopyError, Side};
 pub use error::{ExchangeError, Fault};
 pub use event::{Event, LayerId};
+pub use opener::OpenSource;
 pub use push::{Compress, Packing, Reuse, push};
 pub use store_source::StoreSource;
 pub use store_target::{ManifestPolicy, StoreTarget, Unpack};

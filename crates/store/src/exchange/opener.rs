@@ -55,7 +55,7 @@ impl Cancel {
 pub(super) struct Cancelled;
 
 /// Opens any blob of a source at an offset.
-pub(super) type OpenSource<'a> =
+pub type OpenSource<'a> =
     dyn Fn(&Descriptor, u64) -> Result<Box<dyn Read + Send>, ExchangeError> + Sync + 'a;
 
 /// Opens one blob of a source. When it is opened again after a failure it waits first; when that

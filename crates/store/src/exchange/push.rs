@@ -6,10 +6,10 @@ use std::io::{self, Read, Write};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
-use oci::{Descriptor, DiffId, ImageId, ManifestOrIndex, MediaType};
+use oci::{Descriptor, DiffId, Digest, ImageId, ManifestOrIndex, MediaType};
 
 use super::copy::{copy, put_config};
-use super::opener::{Cancel, Cancelled};
+use super::opener::{Cancel, Cancelled, OpenSource};
 use super::store_source::open_blob;
 use super::transfer::Work;
 use super::{
@@ -30,6 +30,10 @@ pub struct Packing<'a> {
     pub compress: &'a Compress<'a>,
     /// What is not made again.
     pub reuse: Reuse,
+    /// The manifest to send if the store has it and [`Reuse::All`] is wanted.
+    pub manifest: Option<Digest>,
+    /// Opens blobs that the store has not kept where they came from.
+    pub fetch: Option<&'a OpenSource<'a>>,
 }
 
 /// Which compressed blobs of the store are sent as they are.
@@ -78,10 +82,13 @@ pub fn push(
 ) -> Result<Copied, CopyError> {
     let record = store.image(image).map_err(unreadable)?;
     let record = record.ok_or_else(|| unreadable(StoreError::ImageNotFound(*image)))?;
-    let ready = compressed_manifest(store, &record, &packing.reuse).map_err(unreadable)?;
+    let ready = match received_manifest(store, &record, packing, target)? {
+        Some(received) => Some(received),
+        None => compressed_manifest(store, &record, &packing.reuse).map_err(unreadable)?,
+    };
     if let Some((media_type, bytes)) = ready {
         let source = StoreSource::with_manifest(store, &media_type, bytes);
-        return copy(&source, target, options);
+        return copy(&source.or_fetch(packing.fetch), target, options);
     }
     let layers = layers(&record);
     (options.events)(Event::Image {
@@ -195,6 +202,39 @@ impl Gate {
         self.wake.notify_one();
         result
     }
+}
+
+/// Returns the manifest that the image came with, if it can be sent as it is: what the store has
+/// not kept of its blobs is at the target, or where it came from.
+fn received_manifest(
+    store: &Store,
+    image: &ImageRecord,
+    packing: &Packing<'_>,
+    target: &dyn Target,
+) -> Result<Option<(MediaType, Vec<u8>)>, CopyError> {
+    let recorded = image.manifest.as_ref().filter(|_| image.received);
+    let digest = packing
+        .manifest
+        .or(recorded.map(|manifest| manifest.digest));
+    let Some(digest) = digest.filter(|_| packing.reuse == Reuse::All) else {
+        return Ok(None);
+    };
+    let document = store.manifest_document(&image.id, &digest);
+    let Some(document) = document.map_err(unreadable)? else {
+        return Ok(None);
+    };
+    for blob in &document.layers {
+        let there = store.has_blob(&blob.digest).map_err(unreadable)?
+            || target.has_blob(blob, None).map_err(CopyError::Target)?;
+        let can_be_fetched = || match packing.fetch {
+            Some(fetch) => fetch(blob, 0).is_ok(),
+            None => false,
+        };
+        if !there && !can_be_fetched() {
+            return Ok(None);
+        }
+    }
+    Ok(Some((document.media_type, document.bytes)))
 }
 
 /// Returns the recorded manifest if it can be pushed as it is: a received one always, one made

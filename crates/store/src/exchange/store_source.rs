@@ -4,14 +4,24 @@ use std::io::{Read, Seek as _, SeekFrom};
 
 use oci::{Descriptor, ImageId, MediaType};
 
+use super::opener::OpenSource;
 use super::{ExchangeError, Resolved, Source};
 use crate::{Store, StoreError};
 
 /// An image of the store as a source.
-#[derive(Debug)]
 pub struct StoreSource<'a> {
     store: &'a Store,
     manifest: Resolved,
+    /// Opens blobs that the store has not kept.
+    fetch: Option<&'a OpenSource<'a>>,
+}
+
+impl std::fmt::Debug for StoreSource<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreSource")
+            .field("manifest", &self.manifest)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> StoreSource<'a> {
@@ -29,7 +39,16 @@ impl<'a> StoreSource<'a> {
             descriptor: Descriptor::of(&media_type.0, &bytes),
             bytes,
         };
-        Self { store, manifest }
+        Self {
+            store,
+            manifest,
+            fetch: None,
+        }
+    }
+
+    /// Opens blobs that the store has not kept by `fetch`.
+    pub(super) fn or_fetch(self, fetch: Option<&'a OpenSource<'a>>) -> Self {
+        Self { fetch, ..self }
     }
 }
 
@@ -51,8 +70,18 @@ impl Source for StoreSource<'_> {
         descriptor: &Descriptor,
         offset: u64,
     ) -> Result<Box<dyn Read + Send>, ExchangeError> {
-        open_blob(self.store, descriptor, offset)
+        match (open_blob(self.store, descriptor, offset), self.fetch) {
+            (Err(error), Some(fetch)) if is_missing(&error) => fetch(descriptor, offset),
+            (opened, _) => opened,
+        }
     }
+}
+
+fn is_missing(error: &ExchangeError) -> bool {
+    matches!(
+        error.inner().downcast_ref(),
+        Some(StoreError::BlobNotFound(_))
+    )
 }
 
 /// Opens a blob of the store, or the tar of a layer.

@@ -38,6 +38,8 @@ fn packing<'a>(compress: &'a Compress<'a>) -> Packing<'a> {
     Packing {
         compress,
         reuse: Reuse::All,
+        manifest: None,
+        fetch: None,
     }
 }
 
@@ -586,6 +588,8 @@ fn a_received_image_is_pushed_in_another_compression_and_stays_what_it_was() {
         let packing = Packing {
             compress: &other,
             reuse,
+            manifest: None,
+            fetch: None,
         };
         push(&local, &copied.image, &packing, target, &options(&|_| {})).expect("copied")
     };

@@ -177,12 +177,17 @@ impl Form {
         let mut names = Vec::new();
         for tag in &image.tags {
             let repository = tag.familiar_repository();
-            let digest = image
+            let mut digests = image
                 .repo_digests
                 .iter()
-                .find(|name| name.familiar_repository() == repository);
+                .filter(|name| name.familiar_repository() == repository);
             let word = tag.tag().unwrap_or(NONE).to_owned();
-            names.push((repository, word, digest_text(digest)));
+            let row = |digest| (repository.clone(), word.clone(), digest_text(digest));
+            names.push(row(digests.next()));
+            // docker pairs every tag with every digest of its repository.
+            if self.digests {
+                names.extend(digests.map(|digest| row(Some(digest))));
+            }
         }
         for name in &image.repo_digests {
             let repository = name.familiar_repository();

@@ -64,6 +64,9 @@ pub fn pull(
     };
     let copied = copy(&remote, &target, &options)?;
     store.tag(name, &copied.image, Some(&copied.named.digest))?;
+    if name.digest().is_none() {
+        store.set_tag_manifest(name, &copied.manifest.digest)?;
+    }
     if let Ok(manifest) = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE) {
         remote.record_origins(store, &layers(&manifest))?;
     }

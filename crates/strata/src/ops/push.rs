@@ -1,9 +1,14 @@
 //! Images to a registry.
 
+use std::io::Read;
+
 use layer::Compression;
-use oci::{Digest, ImageId, MAX_MANIFEST_SIZE, Platform, Reference};
+use oci::{Descriptor, Digest, ImageId, MAX_MANIFEST_SIZE, Platform, Reference};
 use registry::ClientError;
-use store::{Copied, CopyError, CopyOptions, Event, Packing, Reuse, Store, StoreError};
+use store::{
+    Copied, CopyError, CopyOptions, Event, ExchangeError, Packing, Reuse, Source as _, Store,
+    StoreError,
+};
 
 use super::layers::{compress, media_type};
 use super::pull::layers;
@@ -91,6 +96,8 @@ pub fn push(
     let packing = Packing {
         compress: &|tar, out| compress(tar, out, wanted.compression()),
         reuse: wanted.reuse(),
+        manifest: store.tag_manifest(name)?,
+        fetch: Some(&|blob, offset| fetch(engine, blob, offset)),
     };
     let copied = store::push(store, &image, &packing, &remote, &options)?;
     store.tag(name, &image, Some(&copied.manifest.digest))?;
@@ -98,6 +105,30 @@ pub fn push(
     remote.record_origins(store, &layers(&manifest))?;
     drop(lock);
     Ok(copied)
+}
+
+/// Opens a blob that the store has not kept at a registry that it came from.
+fn fetch(
+    engine: &Engine,
+    blob: &Descriptor,
+    offset: u64,
+) -> Result<Box<dyn Read + Send>, ExchangeError> {
+    let origins = engine.store().origins(&blob.digest);
+    let mut failure = ExchangeError::permanent(StoreError::BlobNotFound(blob.digest));
+    for origin in origins.map_err(ExchangeError::permanent)? {
+        let opened = Reference::parse(&origin)
+            .map_err(ExchangeError::permanent)
+            .and_then(|name| {
+                let remote = engine.client().repository(&name);
+                remote.map_err(ExchangeError::permanent)
+            })
+            .and_then(|remote| remote.open_blob(blob, offset));
+        match opened {
+            Ok(reader) => return Ok(reader),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// Returns the digests under which a registry may know the layers of an image already.

@@ -107,3 +107,43 @@ fn privileged_layers_are_compressed_as_asked_and_podman_runs_them() {
     assert_ne!(digests[0], digests[1]);
     assert_eq!(digests[2], digests[3], "gzip is there already");
 }
+
+/// One image may come under several manifests: each name is pushed with its own, to a registry
+/// that has nothing of it, although the layers were fetched once.
+#[test]
+fn privileged_each_name_is_pushed_with_the_manifest_that_it_came_with() {
+    let place = Place::new();
+    let registry = Registry::docker(&place);
+    let source = place.store_with_app("source");
+    let store = place.store("store");
+    let mut digests = Vec::new();
+    for compression in ["gzip", "zstd"] {
+        let name = registry.reference(&format!("app:{compression}"));
+        source.run(&["tag", "app:1", &name]);
+        source.run(&["push", "--compression", compression, &name]);
+        store.run(&["pull", &name]);
+        let transport = registry.transport(&format!("app:{compression}"));
+        digests.push(place.manifest_digest(&transport));
+    }
+    assert_ne!(digests[0], digests[1]);
+    let template = "{{.Tag}} {{.Digest}}";
+    let listed = store.run(&["images", "--digests", "--format", template]);
+    for tag in ["gzip", "zstd"] {
+        for digest in &digests {
+            assert!(listed.contains(&format!("{tag} {digest}")), "{listed}");
+        }
+    }
+    let other = Registry::strata(&place.store("server"), &["--allow-push"]);
+    for (compression, digest) in ["gzip", "zstd"].iter().zip(&digests) {
+        let from = registry.reference(&format!("app:{compression}"));
+        store.run(&["push", &from]);
+        let transport = registry.transport(&format!("app:{compression}"));
+        assert_eq!(place.manifest_digest(&transport), *digest);
+        let to = other.reference(&format!("app:{compression}"));
+        store.run(&["tag", &from, &to]);
+        store.run(&["push", &to]);
+    }
+    // A new name has the manifest that the image came with last.
+    let transport = other.transport("app:zstd");
+    assert_eq!(place.manifest_digest(&transport), digests[1]);
+}
