@@ -72,6 +72,12 @@ pub enum StoreError {
         /// The directory.
         root: PathBuf,
     },
+    /// The directory holds files but no OCI layout.
+    #[error("`{}` is not empty and not an OCI layout", path.display())]
+    NotALayout {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Content does not have the digest that its name promises.
     #[error("content digest is {found}, expected {expected}")]
     DigestMismatch {

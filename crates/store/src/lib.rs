@@ -37,8 +37,8 @@ pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
 pub use error::StoreError;
 pub use exchange::{
     BlobOutcome, Compress, Copied, CopyError, CopyOptions, CopyOutcome, Event, ExchangeError,
-    Fault, LayerId, ManifestPolicy, OpenBlob, OpenSource, Packing, Progress, Resolved, Reuse, Side,
-    Source, StoreSource, StoreTarget, Target, Unpack, copy, push,
+    Extent, Fault, LayerId, LayoutTarget, ManifestPolicy, OpenBlob, OpenSource, Packing, Progress,
+    Resolved, Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, mirror, push,
 };
 pub use image::{ImageRecord, NewImage};
 pub use layer::{LayerRecord, NewLayer};

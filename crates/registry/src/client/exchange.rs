@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use oci::{Descriptor, DiffId, Digest, MediaType};
+use oci::{Descriptor, DiffId, Digest, MediaType, Reference};
 use store::{
     BlobOutcome, ExchangeError, OpenBlob, Progress, Resolved, Source, Store, StoreError, Target,
 };
@@ -68,8 +68,19 @@ impl Target for Remote {
         }
     }
 
+    fn put_part(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError> {
+        let name = Digest::of(bytes).to_string();
+        self.upload_manifest(media_type, bytes, &name)
+            .map_err(failed)
+    }
+
     fn put_manifest(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError> {
-        self.upload_manifest(media_type, bytes).map_err(failed)
+        let name = match self.reference.digest() {
+            Some(_) => Digest::of(bytes).to_string(),
+            None => self.tag_or_digest(),
+        };
+        self.upload_manifest(media_type, bytes, &name)
+            .map_err(failed)
     }
 }
 
@@ -89,6 +100,18 @@ impl Remote {
             }
         }
         Ok(self)
+    }
+
+    /// Lets a copy from `repository` mount what it needs instead of sending it, where both are in
+    /// the same registry.
+    #[must_use]
+    pub fn mounting_from(mut self, repository: &Reference) -> Self {
+        let is_neighbour = repository.registry() == self.reference.registry()
+            && repository.path() != self.reference.path();
+        if is_neighbour {
+            self.neighbour = Some(repository.path().to_owned());
+        }
+        self
     }
 
     /// Records in the store that this repository has `blobs`: after a pull or push of them.

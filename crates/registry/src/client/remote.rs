@@ -42,6 +42,8 @@ pub struct Remote {
     pub(super) reference: Reference,
     /// For a blob, another repository of the registry that may have it.
     pub(super) mounts: HashMap<Digest, String>,
+    /// Another repository of the registry that has all blobs.
+    pub(super) neighbour: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +72,7 @@ impl Remote {
             registry,
             reference,
             mounts: HashMap::new(),
+            neighbour: None,
         }
     }
 
@@ -166,17 +169,14 @@ impl Remote {
         }
     }
 
-    /// Stores a manifest under the tag or digest of the reference.
+    /// Stores a manifest under `name`, a tag or its digest.
     pub(crate) fn upload_manifest(
         &self,
         media_type: &MediaType,
         bytes: &[u8],
+        name: &str,
     ) -> Result<Digest, ClientError> {
         let digest = Digest::of(bytes);
-        let name = match self.reference.digest() {
-            Some(_) => digest.to_string(),
-            None => self.tag_or_digest(),
-        };
         let url = self.url(&format!("manifests/{name}"));
         let kind = HeaderValue::from_str(&media_type.0)
             .map_err(|_| ClientError::InvalidMediaType(media_type.clone()))?;
@@ -221,7 +221,7 @@ impl Remote {
         }
     }
 
-    fn tag_or_digest(&self) -> String {
+    pub(super) fn tag_or_digest(&self) -> String {
         match (self.reference.digest(), self.reference.tag()) {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or(oci::DEFAULT_TAG).to_owned(),

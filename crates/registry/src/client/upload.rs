@@ -116,7 +116,7 @@ impl Remote {
     /// Asks the registry to take the blob from another repository that may have it. Answers
     /// with a session when it does not, and with `None` when there is nobody to ask.
     fn mount(&self, digest: &Digest) -> Result<Option<Begun>, ClientError> {
-        let Some(from) = self.mounts.get(digest) else {
+        let Some(from) = self.mounts.get(digest).or(self.neighbour.as_ref()) else {
             return Ok(None);
         };
         let mut url = self.url("blobs/uploads/");

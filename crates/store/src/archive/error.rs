@@ -6,6 +6,13 @@ use oci::{ConfigError, DigestError, ManifestError, ReferenceError};
 
 use crate::StoreError;
 
+fn listed(names: &[String]) -> String {
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(" of {}", names.join(", ")),
+    }
+}
+
 /// Why an archive cannot be read or written. Nothing in an archive is trusted; what is wrong with
 /// layers is found when they are copied.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +29,20 @@ pub enum ArchiveError {
     /// The archive has no image in a known form.
     #[error("archive holds no images: it has neither `manifest.json` nor `index.json`")]
     NoImages,
+    /// The archive is compressed as a whole, or no file.
+    #[error("archive is compressed or a pipe: write it to a file, decompressed")]
+    Compressed,
+    /// The archive has no image of that name.
+    #[error("archive has no image `{name}`{}", listed(known))]
+    NoSuchImage {
+        /// The name.
+        name: String,
+        /// The names that it has.
+        known: Vec<String>,
+    },
+    /// The archive has several images, and none was named.
+    #[error("archive has several images: name one{}", listed(.0))]
+    ManyImages(Vec<String>),
     /// The archive was written by docker before version 1.10.
     #[error("archive is in docker's format before version 1.10, which is not supported")]
     TooOld,

@@ -53,6 +53,17 @@ pub struct ArchiveImage {
     pub source: ArchiveSource,
     /// Whether the archive has a manifest of the image that is worth keeping.
     pub manifests: ManifestPolicy,
+    /// Names as an OCI layout writes them: anything, most often a mere tag.
+    labels: Vec<String>,
+}
+
+impl ArchiveImage {
+    /// Tells whether the archive calls the image `name`.
+    fn is_called(&self, name: &str) -> bool {
+        let parsed = Reference::parse(name).map(Reference::or_latest);
+        self.labels.iter().any(|label| label == name)
+            || parsed.is_ok_and(|name| self.names.contains(&name))
+    }
 }
 
 /// An image in `manifest.json`.
@@ -80,24 +91,10 @@ impl Archive {
         path: &Path,
         decompress: &Decompress<'_>,
     ) -> Result<Self, ArchiveError> {
-        let file = File::open(path).map_err(ArchiveError::Read)?;
-        let metadata = file.metadata().map_err(ArchiveError::Read)?;
-        if metadata.is_dir() {
-            return Ok(Self {
-                contents: Arc::new(Contents::of_directory(path)?),
-            });
+        match Self::seekable(path)? {
+            Ok(archive) => Ok(archive),
+            Err(stream) => Self::read(store, Box::new(stream), decompress),
         }
-        let mut magic = [0; 6];
-        if !metadata.is_file() {
-            return Self::read(store, Box::new(file), decompress);
-        }
-        let count = file.read_at(&mut magic, 0).map_err(ArchiveError::Read)?;
-        if compression(&magic[..count]).is_some() {
-            return Self::read(store, Box::new(file), decompress);
-        }
-        Ok(Self {
-            contents: Arc::new(Contents::of_tar(file)?),
-        })
     }
 
     /// Reads an archive from a stream, which is first written to a file of the store that has no
@@ -114,6 +111,60 @@ impl Archive {
         Ok(Self {
             contents: Arc::new(Contents::of_tar(file)?),
         })
+    }
+
+    /// Opens a directory or a tar that is not compressed, without a store.
+    pub fn open_plain(path: &Path) -> Result<Self, ArchiveError> {
+        Self::seekable(path)?.map_err(|_| ArchiveError::Compressed)
+    }
+
+    /// Opens what can be read where it lies; gives the file back when it must be read as a stream.
+    fn seekable(path: &Path) -> Result<Result<Self, File>, ArchiveError> {
+        let file = File::open(path).map_err(ArchiveError::Read)?;
+        let metadata = file.metadata().map_err(ArchiveError::Read)?;
+        let contents = match metadata.is_dir() {
+            true => Contents::of_directory(path)?,
+            false => {
+                let mut magic = [0; 6];
+                if !metadata.is_file() {
+                    return Ok(Err(file));
+                }
+                let count = file.read_at(&mut magic, 0).map_err(ArchiveError::Read)?;
+                if compression(&magic[..count]).is_some() {
+                    return Ok(Err(file));
+                }
+                Contents::of_tar(file)?
+            }
+        };
+        Ok(Ok(Self {
+            contents: Arc::new(contents),
+        }))
+    }
+
+    /// Returns the image that the archive calls `name`, or its only one.
+    pub fn image(&self, name: Option<&str>) -> Result<ArchiveImage, ArchiveError> {
+        let mut images = self.images()?;
+        let known = |images: &[ArchiveImage]| {
+            let names = images.iter().flat_map(|image| {
+                let names = image.names.iter().map(Reference::familiar);
+                image.labels.iter().cloned().chain(names)
+            });
+            names.collect()
+        };
+        match name {
+            Some(name) => {
+                let found = images.iter().position(|image| image.is_called(name));
+                match found {
+                    Some(index) => Ok(images.swap_remove(index)),
+                    None => Err(ArchiveError::NoSuchImage {
+                        name: name.to_owned(),
+                        known: known(&images),
+                    }),
+                }
+            }
+            None if images.len() == 1 => Ok(images.swap_remove(0)),
+            None => Err(ArchiveError::ManyImages(known(&images))),
+        }
     }
 
     /// Returns the images, in the archive's order.
@@ -206,6 +257,7 @@ impl Archive {
                 names: places,
             },
             manifests: ManifestPolicy::Discard,
+            labels: Vec::new(),
         })
     }
 
@@ -247,21 +299,21 @@ impl Archive {
         {
             return Err(ArchiveError::UnsupportedLayout(version));
         }
-        let mut images: Vec<(Descriptor, Vec<Reference>)> = Vec::new();
+        let mut images: Vec<(ArchiveImage, Digest)> = Vec::new();
         for entry in index.manifests.iter().filter(|entry| is_image(entry)) {
-            let name = layout_name(entry);
-            match images
-                .iter_mut()
-                .find(|(known, _)| known.digest == entry.digest)
-            {
-                Some((_, names)) => names.extend(name),
-                None => images.push((entry.clone(), name.into_iter().collect())),
-            }
+            let known = images.iter().position(|(_, known)| *known == entry.digest);
+            let at = match known {
+                Some(at) => at,
+                None => {
+                    images.push((self.layout_image(Vec::new(), entry)?, entry.digest));
+                    images.len() - 1
+                }
+            };
+            let image = &mut images[at].0;
+            image.names.extend(layout_name(entry));
+            image.labels.extend(layout_labels(entry).map(str::to_owned));
         }
-        images
-            .into_iter()
-            .map(|(entry, names)| self.layout_image(names, &entry))
-            .collect()
+        Ok(images.into_iter().map(|(image, _)| image).collect())
     }
 
     fn layout_image(
@@ -283,6 +335,7 @@ impl Archive {
                 names: HashMap::new(),
             },
             manifests: ManifestPolicy::Keep,
+            labels: Vec::new(),
         })
     }
 }
@@ -294,12 +347,16 @@ fn is_image(entry: &Descriptor) -> bool {
         && annotations.is_none_or(|annotations| !annotations.contains_key(ATTESTATION))
 }
 
-fn layout_name(entry: &Descriptor) -> Option<Reference> {
-    let annotations = entry.annotations.as_ref()?;
-    let mut names = NAME_ANNOTATIONS
+fn layout_labels(entry: &Descriptor) -> impl Iterator<Item = &str> {
+    let annotations = entry.annotations.as_ref();
+    NAME_ANNOTATIONS
         .iter()
-        .filter_map(|key| annotations.get(*key))
-        .filter_map(|name| Reference::parse(name).ok());
+        .filter_map(move |key| annotations?.get(*key))
+        .map(String::as_str)
+}
+
+fn layout_name(entry: &Descriptor) -> Option<Reference> {
+    let mut names = layout_labels(entry).filter_map(|name| Reference::parse(name).ok());
     // A mere tag reads as a repository; it says nothing about the name.
     names.find(|name| name.tag().is_some())
 }

@@ -97,15 +97,15 @@ pub fn copy(
     Ok(copied(CopyOutcome::Copied))
 }
 
-struct Selected {
+pub(super) struct Selected {
     named: Descriptor,
-    descriptor: Descriptor,
-    bytes: Vec<u8>,
+    pub(super) descriptor: Descriptor,
+    pub(super) bytes: Vec<u8>,
     manifest: Manifest,
 }
 
 /// Follows indexes to the manifest for a platform.
-fn select(source: &dyn Source, platform: &Platform) -> Result<Selected, CopyError> {
+pub(super) fn select(source: &dyn Source, platform: &Platform) -> Result<Selected, CopyError> {
     let resolved = source.resolve().map_err(CopyError::Source)?;
     let named = resolved.descriptor;
     let (mut descriptor, mut bytes) = (named.clone(), resolved.bytes);
@@ -141,7 +141,7 @@ fn select(source: &dyn Source, platform: &Platform) -> Result<Selected, CopyErro
     Err(CopyError::NestedIndex(named.digest))
 }
 
-fn verify(kind: &'static str, expected: &Digest, bytes: &[u8]) -> Result<(), CopyError> {
+pub(super) fn verify(kind: &'static str, expected: &Digest, bytes: &[u8]) -> Result<(), CopyError> {
     let found = Digest::of(bytes);
     if found == *expected {
         return Ok(());
@@ -229,7 +229,8 @@ fn is_layer(media_type: &MediaType) -> bool {
             .any(|prefix| media_type.0.starts_with(prefix))
 }
 
-fn copy_layers(
+/// Copies the blobs that the target lacks.
+pub(super) fn copy_layers(
     source: &dyn Source,
     target: &dyn Target,
     options: &CopyOptions<'_>,

@@ -25,6 +25,14 @@ pub enum CopyError {
     /// No image of an index is for the platform.
     #[error("no matching manifest for {0} in the manifest list entries")]
     NoMatchingPlatform(Platform),
+    /// An index leads to too many manifests.
+    #[error("image index {index} leads to more than {limit} manifests")]
+    TooManyManifests {
+        /// The index.
+        index: Digest,
+        /// The limit.
+        limit: usize,
+    },
     /// Indexes name indexes without end.
     #[error("image index {0} is nested too deeply")]
     NestedIndex(Digest),

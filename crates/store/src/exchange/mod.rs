@@ -1,10 +1,12 @@
-//! Moving images: where they come from ([`Source`]), where they go ([`Target`]), [`copy`] and
-//! [`push`].
+//! Moving images: where they come from ([`Source`]), where they go ([`Target`]), [`copy`], [`push`]
+//! and [`mirror`].
 
 mod copy;
 mod copy_error;
 mod error;
 mod event;
+mod layout_target;
+mod mirror;
 mod opener;
 mod push;
 mod store_source;
@@ -17,6 +19,8 @@ pub use copy::{Copied, CopyOptions, CopyOutcome, copy};
 pub use copy_error::{CopyError, Side};
 pub use error::{ExchangeError, Fault};
 pub use event::{Event, LayerId};
+pub use layout_target::LayoutTarget;
+pub use mirror::{Extent, mirror};
 pub use opener::OpenSource;
 pub use push::{Compress, Packing, Reuse, push};
 pub use store_source::StoreSource;

@@ -84,6 +84,11 @@ pub trait Target: Sync {
         progress: &Progress<'_>,
     ) -> Result<BlobOutcome, ExchangeError>;
 
+    /// Takes a manifest that one to come leads to.
+    fn put_part(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError> {
+        self.put_manifest(media_type, bytes)
+    }
+
     /// Takes a manifest after all its blobs. Returns its digest.
     fn put_manifest(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError>;
 }

@@ -5,6 +5,7 @@ mod copying;
 mod durability;
 mod fixture;
 mod memory;
+mod mirroring;
 mod processes;
 mod records;
 mod removal;

@@ -12,6 +12,7 @@ mod commit;
 mod confirm;
 mod container_flags;
 mod container_start;
+mod copy;
 mod environment;
 mod error;
 mod export;

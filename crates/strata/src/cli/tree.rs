@@ -7,7 +7,7 @@ use super::error::{CommandError, Exit, Voice};
 use super::flags::{Arguments, Flag, FlagError, Flags, Order};
 use super::session::Session;
 use super::{
-    background, build, builder_prune, commit, container_start, export, history, image_prune,
+    background, build, builder_prune, commit, container_start, copy, export, history, image_prune,
     images, import, info, inspect, load, login, logs, monitor, ps, pull, push, registry_serve, rm,
     rmi, run, save, tag, version,
 };
@@ -19,6 +19,7 @@ const COMMANDS: &[&Command] = &[
     &builder_prune::COMMAND,
     &commit::COMMAND,
     &container_start::COMMAND,
+    &copy::COMMAND,
     &export::COMMAND,
     &history::COMMAND,
     &image_prune::COMMAND,

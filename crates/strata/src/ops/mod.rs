@@ -4,6 +4,7 @@ pub mod base_images;
 pub mod changes;
 pub mod commit;
 pub mod container_filter;
+pub mod copy;
 pub mod create;
 pub mod export;
 pub mod history;

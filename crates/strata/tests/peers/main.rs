@@ -11,6 +11,7 @@ mod strata;
 
 mod archives;
 mod builds;
+mod copies;
 mod crowd;
 mod logins;
 mod pulls;

@@ -67,28 +67,8 @@ fn privileged_a_manifest_list_gives_the_image_of_the_platform() {
     let place = Place::new();
     let registry = Registry::docker(&place);
     let source = place.store("source");
-    let tar = place.text("base.tar");
     let architectures = ["amd64", "arm64"];
-    place.podman(&["manifest", "create", "localhost/list"]);
-    for architecture in architectures {
-        let platform = format!("linux/{architecture}");
-        let name = registry.reference(&format!("part:{architecture}"));
-        let change = format!("LABEL of={architecture}");
-        source.run(&[
-            "import",
-            "--platform",
-            &platform,
-            "-c",
-            &change,
-            &tar,
-            &name,
-        ]);
-        source.run(&["push", &name]);
-        let part = registry.transport(&format!("part:{architecture}"));
-        place.podman(&["manifest", "add", "localhost/list", &part]);
-    }
-    let list = registry.transport("list:1");
-    place.podman(&["manifest", "push", "--all", "localhost/list", &list]);
+    let list = registry.push_list(&place, &source, &architectures);
     let raw = place.skopeo(&["inspect", "--raw", &list]);
     assert!(raw.contains("manifests"), "{raw}");
 

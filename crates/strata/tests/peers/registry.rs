@@ -56,6 +56,31 @@ impl Registry {
         Self { child, address }
     }
 
+    /// Pushes an image for each architecture as `part:<architecture>`, and a manifest list of them
+    /// as `list:1`, for which it returns skopeo's name.
+    pub(crate) fn push_list(
+        &self,
+        place: &Place,
+        store: &Strata<'_>,
+        architectures: &[&str],
+    ) -> String {
+        let tar = place.text("base.tar");
+        place.podman(&["manifest", "create", "localhost/list"]);
+        for architecture in architectures {
+            let platform = format!("linux/{architecture}");
+            let part = format!("part:{architecture}");
+            let name = self.reference(&part);
+            let change = format!("LABEL of={architecture}");
+            let import = ["import", "--platform", &platform, "-c", &change];
+            store.run(&[&import[..], &[&tar, &name]].concat());
+            store.run(&["push", &name]);
+            place.podman(&["manifest", "add", "localhost/list", &self.transport(&part)]);
+        }
+        let list = self.transport("list:1");
+        place.podman(&["manifest", "push", "--all", "localhost/list", &list]);
+        list
+    }
+
     /// Returns `name` as a reference to this registry.
     pub(crate) fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.address)

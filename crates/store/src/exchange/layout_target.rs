@@ -1,0 +1,237 @@
+//! An OCI layout as a target.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use oci::{
+    Descriptor, DiffId, Digest, Hasher, Index, MAX_MANIFEST_SIZE, ManifestError, ManifestOrIndex,
+    MediaType,
+};
+
+use super::stream::Stream;
+use super::{BlobOutcome, ExchangeError, OpenBlob, Progress, Target};
+use crate::StoreError;
+use crate::error::at;
+use crate::scratch::unique_name;
+
+/// A directory in the form of the
+/// [OCI image layout](https://github.com/opencontainers/image-spec/blob/main/image-layout.md).
+///
+/// ```text
+/// oci-layout          the version
+/// index.json          names and what they lead to; written by `name`
+/// blobs/sha256/<hex>  everything; complete when it is there
+/// .<name>.partial     what was being written when a copy was killed; the next one removes it
+/// ```
+///
+/// One copy at a time writes to a layout; others wait for its lock.
+#[derive(Debug)]
+pub struct LayoutTarget {
+    root: PathBuf,
+    /// The root, locked.
+    directory: File,
+}
+
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const NAME: &str = "org.opencontainers.image.ref.name";
+const PARTIAL: &str = "partial";
+const BUFFER: usize = 256 << 10;
+
+impl LayoutTarget {
+    /// Opens a layout, or makes one where there is nothing.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let mark = root.join("oci-layout");
+        let is_empty = match fs::read_dir(root) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) => return Err(at("read", root)(error)),
+        };
+        if !is_empty && !mark.exists() {
+            return Err(StoreError::NotALayout {
+                path: root.to_owned(),
+            });
+        }
+        let blobs = root.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(at("create", &blobs))?;
+        let directory = File::open(root).map_err(at("open", root))?;
+        directory.lock().map_err(at("lock", root))?;
+        let layout = Self {
+            root: root.to_owned(),
+            directory,
+        };
+        layout.remove_partials().map_err(at("tidy", root))?;
+        if is_empty {
+            layout.write_index(&empty_index())?;
+            layout.write(&mark, LAYOUT)?;
+        }
+        Ok(layout)
+    }
+
+    /// Lists what was copied in `index.json`, under `name` if there is one, after everything is on
+    /// the disk. What had the name before loses it.
+    pub fn name(&self, document: &Descriptor, name: Option<&str>) -> Result<(), StoreError> {
+        let path = self.root.join("index.json");
+        let mut index = match read_limited(&path)? {
+            None => empty_index(),
+            Some(bytes) => match ManifestOrIndex::parse(None, &bytes)? {
+                ManifestOrIndex::Index(index) => index,
+                ManifestOrIndex::Manifest(_) => {
+                    let unsupported = MediaType::from(MediaType::OCI_MANIFEST);
+                    return Err(ManifestError::UnsupportedMediaType(unsupported).into());
+                }
+            },
+        };
+        let name_of = |entry: &Descriptor| {
+            let annotations = entry.annotations.as_ref()?;
+            annotations.get(NAME).cloned()
+        };
+        index.manifests.retain(|entry| match name {
+            Some(name) => name_of(entry).as_deref() != Some(name),
+            None => entry.digest != document.digest || name_of(entry).is_some(),
+        });
+        let annotations = name.map(|name| BTreeMap::from([(NAME.to_owned(), name.to_owned())]));
+        index.manifests.push(Descriptor {
+            annotations: annotations.or_else(|| document.annotations.clone()),
+            ..document.clone()
+        });
+        rustix::fs::syncfs(&self.directory)
+            .map_err(|error| at("sync", &self.root)(error.into()))?;
+        self.write_index(&index)
+    }
+
+    fn write_index(&self, index: &Index) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(index).expect("invariant: an index has string keys");
+        self.write(&self.root.join("index.json"), &bytes)
+    }
+
+    /// Writes a file in one step.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let (mut file, partial) = self.partial()?;
+        file.write_all(bytes).map_err(at("write", &partial))?;
+        fs::rename(&partial, path).map_err(at("rename", &partial))
+    }
+
+    fn remove_partials(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.root)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|end| end == PARTIAL) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn partial(&self) -> Result<(File, PathBuf), StoreError> {
+        let path = self.root.join(format!(".{}.{PARTIAL}", unique_name()));
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        Ok((file.map_err(at("create", &path))?, path))
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    fn receive(
+        &self,
+        blob: &Descriptor,
+        open: &OpenBlob<'_>,
+        progress: &Progress<'_>,
+    ) -> Result<(), ExchangeError> {
+        let (mut file, partial) = self.partial().map_err(ExchangeError::permanent)?;
+        let received = receive(&mut file, blob, open, progress);
+        let named = received.and_then(|()| {
+            let renamed = fs::rename(&partial, self.blob_path(&blob.digest));
+            renamed.map_err(|error| ExchangeError::permanent(at("rename", &partial)(error)))
+        });
+        if named.is_err() {
+            // The first error is the one to tell.
+            drop(fs::remove_file(&partial));
+        }
+        named
+    }
+}
+
+impl Target for LayoutTarget {
+    fn has_blob(
+        &self,
+        descriptor: &Descriptor,
+        _diff_id: Option<&DiffId>,
+    ) -> Result<bool, ExchangeError> {
+        let path = self.blob_path(&descriptor.digest);
+        Ok(fs::metadata(path).is_ok_and(|found| found.len() == descriptor.size))
+    }
+
+    fn put_blob(
+        &self,
+        descriptor: &Descriptor,
+        _diff_id: Option<&DiffId>,
+        open: &OpenBlob<'_>,
+        progress: &Progress<'_>,
+    ) -> Result<BlobOutcome, ExchangeError> {
+        self.receive(descriptor, open, progress)?;
+        Ok(BlobOutcome::Stored)
+    }
+
+    fn put_manifest(&self, _media_type: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError> {
+        let digest = Digest::of(bytes);
+        self.write(&self.blob_path(&digest), bytes)
+            .map_err(ExchangeError::permanent)?;
+        Ok(digest)
+    }
+}
+
+fn empty_index() -> Index {
+    Index {
+        schema_version: 2,
+        media_type: Some(MediaType::OCI_INDEX.into()),
+        manifests: Vec::new(),
+        annotations: None,
+    }
+}
+
+fn receive(
+    file: &mut File,
+    blob: &Descriptor,
+    open: &OpenBlob<'_>,
+    progress: &Progress<'_>,
+) -> Result<(), ExchangeError> {
+    let mut stream = Stream::new(blob, 0, open, progress);
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => {
+                let failure = stream.into_failure();
+                return Err(failure.unwrap_or_else(|| ExchangeError::permanent(error)));
+            }
+        };
+        hasher.update(&buffer[..count]);
+        file.write_all(&buffer[..count])
+            .map_err(ExchangeError::permanent)?;
+    }
+    let (expected, found) = (blob.digest, hasher.finish());
+    if found != expected {
+        return Err(ExchangeError::corrupt(StoreError::DigestMismatch {
+            expected,
+            found,
+        }));
+    }
+    Ok(())
+}
+
+fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at("open", path)(error)),
+    };
+    let mut bytes = Vec::new();
+    let read: io::Result<usize> = file.take(MAX_MANIFEST_SIZE + 1).read_to_end(&mut bytes);
+    read.map_err(at("read", path))?;
+    Ok(Some(bytes))
+}

@@ -1,0 +1,155 @@
+//! Everything that a name leads to, from one place to another, byte for byte.
+
+use std::collections::HashSet;
+
+use oci::{Descriptor, DiffId, Digest, ManifestOrIndex, Platform};
+
+use super::copy::{copy_layers, select, verify};
+use super::{CopyError, CopyOptions, Event, LayerId, Source, Target};
+
+/// What is copied of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    /// The index, with everything that it leads to.
+    Whole,
+    /// One image.
+    Platform(Platform),
+}
+
+/// How deep indexes may name indexes.
+const MAX_DEPTH: usize = 4;
+
+/// More manifests than any index has.
+const MAX_DOCUMENTS: usize = 1000;
+
+/// Marks of layers that registries do not have: their owner serves them elsewhere.
+const ELSEWHERE: [&str; 2] = [".foreign.", ".nondistributable."];
+
+/// A manifest or index.
+struct Document {
+    descriptor: Descriptor,
+    bytes: Vec<u8>,
+}
+
+/// Copies what `source` names to `target`: blobs first, then manifests, what was named last.
+/// Nothing is changed, so all digests stay. Returns what was named.
+///
+/// `options.platform` plays no part.
+pub fn mirror(
+    source: &dyn Source,
+    target: &dyn Target,
+    extent: &Extent,
+    options: &CopyOptions<'_>,
+) -> Result<Descriptor, CopyError> {
+    let named = match extent {
+        Extent::Platform(platform) => {
+            let selected = select(source, platform)?;
+            Document {
+                descriptor: selected.descriptor,
+                bytes: selected.bytes,
+            }
+        }
+        Extent::Whole => {
+            let resolved = source.resolve().map_err(CopyError::Source)?;
+            Document {
+                descriptor: resolved.descriptor,
+                bytes: resolved.bytes,
+            }
+        }
+    };
+    let mut found = Found::default();
+    found.add(source, &named, 0)?;
+    let blobs = found.blobs.iter().enumerate();
+    let blobs: Vec<(LayerId, Descriptor)> = blobs
+        .map(|(index, blob)| {
+            let layer = LayerId {
+                index,
+                digest: blob.digest,
+                diff_id: DiffId(blob.digest),
+            };
+            (layer, blob.clone())
+        })
+        .collect();
+    (options.events)(Event::Image {
+        layers: blobs.iter().map(|(layer, _)| *layer).collect(),
+    });
+    copy_layers(source, target, options, &blobs)?;
+    for part in &found.parts {
+        let put = target.put_part(&part.descriptor.media_type, &part.bytes);
+        put.map_err(CopyError::Target)?;
+    }
+    target
+        .put_manifest(&named.descriptor.media_type, &named.bytes)
+        .map_err(CopyError::Target)?;
+    Ok(named.descriptor)
+}
+
+/// What a document leads to, each once.
+#[derive(Default)]
+struct Found {
+    /// Configurations and layers.
+    blobs: Vec<Descriptor>,
+    /// Manifests and indexes, children before parents.
+    parts: Vec<Document>,
+    seen: HashSet<Digest>,
+}
+
+impl Found {
+    fn add(
+        &mut self,
+        source: &dyn Source,
+        document: &Document,
+        depth: usize,
+    ) -> Result<(), CopyError> {
+        let Document { descriptor, bytes } = document;
+        verify("manifest", &descriptor.digest, bytes)?;
+        let parsed = ManifestOrIndex::parse(Some(&descriptor.media_type), bytes);
+        let parsed = parsed.map_err(|source| CopyError::Manifest {
+            digest: descriptor.digest,
+            source,
+        })?;
+        let index = match parsed {
+            ManifestOrIndex::Manifest(manifest) => {
+                for blob in manifest.layers.into_iter().chain([manifest.config]) {
+                    self.add_blob(blob);
+                }
+                return Ok(());
+            }
+            ManifestOrIndex::Index(index) => index,
+        };
+        if depth == MAX_DEPTH {
+            return Err(CopyError::NestedIndex(descriptor.digest));
+        }
+        for entry in index.manifests {
+            if !entry.media_type.is_manifest() && !entry.media_type.is_index() {
+                self.add_blob(entry);
+                continue;
+            }
+            if !self.seen.insert(entry.digest) {
+                continue;
+            }
+            if self.parts.len() == MAX_DOCUMENTS {
+                return Err(CopyError::TooManyManifests {
+                    index: descriptor.digest,
+                    limit: MAX_DOCUMENTS,
+                });
+            }
+            let part = Document {
+                bytes: source.manifest(&entry).map_err(CopyError::Source)?,
+                descriptor: entry,
+            };
+            self.add(source, &part, depth + 1)?;
+            self.parts.push(part);
+        }
+        Ok(())
+    }
+
+    fn add_blob(&mut self, blob: Descriptor) {
+        let is_elsewhere = ELSEWHERE
+            .iter()
+            .any(|mark| blob.media_type.0.contains(mark));
+        if !is_elsewhere && self.seen.insert(blob.digest) {
+            self.blobs.push(blob);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Laws of copying everything as it is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use oci::{Descriptor, Digest, Index, MediaType, Platform};
+use store::{Archive, CopyError, Extent, LayoutTarget, Source, StoreError, mirror};
+use tempfile::TempDir;
+
+use crate::memory::{LayerBytes, MemorySource, Trouble, options};
+
+fn add_index(source: &mut MemorySource, manifests: Vec<Descriptor>) -> Descriptor {
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(MediaType::OCI_INDEX.into()),
+        manifests,
+        annotations: None,
+    };
+    source.add(
+        MediaType::OCI_INDEX,
+        serde_json::to_vec(&index).expect("json"),
+    )
+}
+
+fn for_platform(manifest: Descriptor, platform: &str) -> Descriptor {
+    Descriptor {
+        platform: Some(platform.parse().expect("a platform")),
+        ..manifest
+    }
+}
+
+/// An index with an image for arm64 in an index of its own.
+fn several() -> (MemorySource, Descriptor) {
+    let mut source = MemorySource::image(&[b"shared", b"of arm64"], LayerBytes::Gzip);
+    let arm64 = source.root().clone();
+    let other = MemorySource::image(&[b"shared", b"of amd64"], LayerBytes::Tar);
+    let amd64 = other.root().clone();
+    source.blobs.extend(other.blobs);
+    let inner = add_index(
+        &mut source,
+        vec![for_platform(arm64.clone(), "linux/arm64")],
+    );
+    let entries = vec![
+        for_platform(amd64, "linux/amd64"),
+        for_platform(inner, "linux/arm64"),
+    ];
+    source.root = Some(add_index(&mut source, entries));
+    (source, arm64)
+}
+
+fn copied(
+    source: &dyn Source,
+    root: &Path,
+    extent: &Extent,
+    name: Option<&str>,
+) -> Result<Descriptor, CopyError> {
+    let layout = LayoutTarget::open(root).expect("a layout");
+    let copied = mirror(source, &layout, extent, &options(&|_| {}))?;
+    layout.name(&copied, name).expect("named");
+    Ok(copied)
+}
+
+fn blobs(root: &Path) -> BTreeSet<Digest> {
+    let blobs = fs::read_dir(root.join("blobs/sha256")).expect("blobs");
+    let digest = |path: &Path| {
+        let bytes = fs::read(path).expect("a blob");
+        let digest = Digest::of(&bytes);
+        assert_eq!(
+            path.file_name().and_then(|name| name.to_str()),
+            Some(&*digest.hex())
+        );
+        digest
+    };
+    blobs
+        .map(|entry| digest(&entry.expect("an entry").path()))
+        .collect()
+}
+
+#[test]
+fn an_index_goes_with_everything_that_it_leads_to() {
+    let (source, _) = several();
+    let place = TempDir::new().expect("a directory");
+    let root = place.path().join("layout");
+    let whole = copied(&source, &root, &Extent::Whole, Some("v1")).expect("copied");
+    assert_eq!(whole.digest, source.root().digest);
+    assert_eq!(blobs(&root), source.blobs.keys().copied().collect());
+
+    let archive = Archive::open_plain(&root).expect("a layout");
+    let image = archive.image(Some("v1")).expect("an image");
+    let next = place.path().join("next");
+    let again = copied(&image.source, &next, &Extent::Whole, None).expect("copied");
+    assert_eq!(again.digest, whole.digest);
+    assert_eq!(blobs(&next), blobs(&root));
+}
+
+#[test]
+fn one_platform_goes_with_nothing_else() {
+    let (source, arm64) = several();
+    let place = TempDir::new().expect("a directory");
+    let platform: Platform = "linux/arm64".parse().expect("a platform");
+    let one = copied(&source, place.path(), &Extent::Platform(platform), None).expect("copied");
+    assert_eq!(one.digest, arm64.digest);
+    let manifest = source.manifest_of(&arm64.digest);
+    let mut expected: BTreeSet<Digest> = manifest.layers.iter().map(|layer| layer.digest).collect();
+    expected.extend([arm64.digest, manifest.config.digest]);
+    assert_eq!(blobs(place.path()), expected);
+}
+
+#[test]
+fn what_fails_leaves_the_names_as_they_were() {
+    let place = TempDir::new().expect("a directory");
+    let first = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    copied(&first, place.path(), &Extent::Whole, Some("v1")).expect("copied");
+    let index = fs::read(place.path().join("index.json")).expect("names");
+    let known = blobs(place.path());
+
+    let second = MemorySource::image(&[b"two"], LayerBytes::Gzip);
+    let layer = second.layer(0);
+    second.trouble(layer.digest, &[Trouble::Corrupt, Trouble::Corrupt]);
+    copied(&second, place.path(), &Extent::Whole, Some("v1")).expect_err("damaged");
+    assert_eq!(
+        fs::read(place.path().join("index.json")).expect("names"),
+        index
+    );
+    assert!(!blobs(place.path()).contains(&layer.digest));
+    assert!(known.is_subset(&blobs(place.path())));
+
+    // A copy that was killed leaves such a file; the next one removes it.
+    let partial = place.path().join(".left.partial");
+    fs::write(&partial, "half").expect("written");
+    copied(&second, place.path(), &Extent::Whole, Some("v1")).expect("copied");
+    assert!(!partial.exists());
+    let archive = Archive::open_plain(place.path()).expect("a layout");
+    assert_eq!(archive.images().expect("images").len(), 1);
+    archive.image(Some("v2")).expect_err("no such name");
+}
+
+#[test]
+fn indexes_without_end_are_refused() {
+    let mut source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    let mut deepest = source.root().clone();
+    for _ in 0..6 {
+        deepest = add_index(&mut source, vec![deepest]);
+    }
+    source.root = Some(deepest);
+    let place = TempDir::new().expect("a directory");
+    let error = copied(&source, place.path(), &Extent::Whole, None).expect_err("deep");
+    assert!(matches!(error, CopyError::NestedIndex(_)), "{error}");
+
+    let mut wide = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    let manifest = wide.manifest_of(&wide.root().digest);
+    let mut entries = Vec::new();
+    for number in 0..1001 {
+        let mut manifest = manifest.clone();
+        manifest.annotations = Some([("number".to_owned(), number.to_string())].into());
+        let bytes = serde_json::to_vec(&manifest).expect("json");
+        entries.push(wide.add(MediaType::OCI_MANIFEST, bytes));
+    }
+    wide.root = Some(add_index(&mut wide, entries));
+    let error = copied(&wide, place.path(), &Extent::Whole, None).expect_err("wide");
+    assert!(
+        matches!(error, CopyError::TooManyManifests { .. }),
+        "{error}"
+    );
+    assert!(blobs(place.path()).is_empty());
+}
+
+#[test]
+fn a_directory_with_other_files_is_no_layout() {
+    let place = TempDir::new().expect("a directory");
+    fs::write(place.path().join("precious"), "").expect("written");
+    let error = LayoutTarget::open(place.path()).expect_err("no layout");
+    assert!(matches!(error, StoreError::NotALayout { .. }), "{error}");
+    assert_eq!(fs::read_dir(place.path()).expect("read").count(), 1);
+}
