@@ -30,6 +30,7 @@ pub const TEST: &[Need] = &[
     ("bzip2", "bzip2"),
     ("zstd", "zstd"),
     ("ip", "iproute2"),
+    ("openssl", "openssl"),
     ("git", "git"),
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 ];

@@ -11,6 +11,7 @@ mod server;
 pub use client::login;
 pub use client::{
     ApiError, Client, ClientError, ClientOptions, CredentialsError, Download, NetworkError,
-    Problem, Refusal, Remote, Retry, SetupError, Timeouts,
+    Problem, Refusal, Remote, Retry, Settings, SettingsError, SettingsProblem, SetupError,
+    Timeouts,
 };
 pub use server::{Access, Report, Server, ServerError, ServerOptions, UnpackLayer};

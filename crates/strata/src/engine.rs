@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use layer::Form;
-use registry::{Client, ClientOptions};
+use registry::{Client, ClientError, ClientOptions, Settings, SettingsError};
 use store::{Store, StoreError};
 
 /// Where an engine keeps its things, and how it behaves.
@@ -20,8 +20,30 @@ pub struct EngineOptions {
     pub run: PathBuf,
     /// The form of layers; without it the kernel is asked once.
     pub form: Option<Form>,
+    /// How registries are reached.
+    pub registries: RegistryFiles,
+}
+
+/// Files that say how registries are reached.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryFiles {
     /// The directory of docker's `config.json`.
     pub docker_config: Option<PathBuf>,
+    /// The file of [`registry::Settings`], which need not be there.
+    pub settings: Option<PathBuf>,
+}
+
+impl RegistryFiles {
+    /// Returns a client for registries and downloads. Reads the settings; credentials are read
+    /// when a registry asks for them.
+    pub fn client(&self) -> Result<Client, SettingsError> {
+        let settings = self.settings.as_deref().map(Settings::read);
+        Ok(Client::new(ClientOptions {
+            docker_config: self.docker_config.clone(),
+            settings: settings.transpose()?.unwrap_or_default(),
+            ..ClientOptions::default()
+        }))
+    }
 }
 
 /// A store and what is needed to work with it. Opening it touches no network and probes nothing.
@@ -96,13 +118,12 @@ impl Engine {
     }
 
     /// Returns the client for registries and downloads.
-    pub fn client(&self) -> &Client {
-        self.client.get_or_init(|| {
-            Client::new(ClientOptions {
-                docker_config: self.options.docker_config.clone(),
-                ..ClientOptions::default()
-            })
-        })
+    pub fn client(&self) -> Result<&Client, ClientError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = self.options.registries.client()?;
+        Ok(self.client.get_or_init(|| client))
     }
 }
 

@@ -10,4 +10,4 @@ pub mod ops;
 pub mod time;
 
 pub use describe::describe;
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineOptions, RegistryFiles};

@@ -12,6 +12,7 @@ use super::error::ClientError;
 use super::options::ClientOptions;
 use super::registry::Registry;
 use super::remote::Remote;
+use super::settings::Place;
 use super::transport::Transport;
 
 /// A client for registries and plain downloads. Cheap to clone; clones share connections,
@@ -33,10 +34,11 @@ struct Shared {
 impl Client {
     /// Returns a client; nothing is opened or read before the first request.
     pub fn new(options: ClientOptions) -> Self {
+        let settings = Arc::new(options.settings);
         let courier = Arc::new(Courier {
-            transport: Transport::new(options.user_agent, options.timeouts),
+            transport: Transport::new(options.user_agent, options.timeouts, settings.clone()),
             retry: options.retry,
-            plain_http: options.plain_http,
+            settings,
         });
         Self {
             shared: Arc::new(Shared {
@@ -48,15 +50,20 @@ impl Client {
     }
 
     /// Returns the repository of `reference`, to pull what the reference names or to push to it.
-    /// A reference without tag and digest means `latest`.
+    /// A reference without tag and digest means `latest`. Pulls ask the registry's mirrors first.
     pub fn repository(&self, reference: &Reference) -> Result<Remote, ClientError> {
-        let registry = self.registry(reference.registry())?;
+        let courier = &self.shared.courier;
+        let name = reference.registry();
         let reference = reference.clone().or_latest();
-        Ok(Remote::new(
-            self.shared.courier.clone(),
-            registry,
-            reference,
-        ))
+        let at = |place: &Place, registry: Arc<Registry>| {
+            Remote::new(courier.clone(), registry, reference.clone(), &place.prefix)
+        };
+        let mut remote = at(&courier.settings.place(name), self.registry(name)?);
+        for mirror in courier.settings.mirrors(name) {
+            let registry = self.registry(&mirror.registry)?;
+            remote.mirrors.push(at(&mirror, registry));
+        }
+        Ok(remote)
     }
 
     /// Fetches `url` (`http` or `https`), following redirects, without credentials.

@@ -1,5 +1,6 @@
 //! Delivers a request: redirects are followed, failures that may pass are tried again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,8 +9,9 @@ use reqwest::{Method, StatusCode, Url};
 
 use super::error::{ClientError, Problem};
 use super::options::Retry;
-use super::registry::{authority_of, is_loopback};
+use super::registry::authority_of;
 use super::request::{Request, same_origin};
+use super::settings::Settings;
 use super::transport::{Response, Transport};
 
 const MAX_REDIRECTS: usize = 10;
@@ -19,7 +21,7 @@ const MAX_REDIRECTS: usize = 10;
 pub(crate) struct Courier {
     pub(crate) transport: Transport,
     pub(crate) retry: Retry,
-    pub(crate) plain_http: Vec<String>,
+    pub(crate) settings: Arc<Settings>,
 }
 
 impl Courier {
@@ -54,21 +56,10 @@ impl Courier {
         }
         match url.scheme() {
             "https" => Ok(url),
-            "http" if base.scheme() == "http" || self.speaks_plain_http(&url) => Ok(url),
+            "http" if base.scheme() == "http" || self.settings.speaks_plain_http(&url) => Ok(url),
             "http" => Err(Problem::Downgrade(format!("http://{}", authority_of(&url)))),
             _ => Err(unusable()),
         }
-    }
-
-    /// Tells whether plain HTTP to the host of `url` is wanted.
-    pub(crate) fn speaks_plain_http(&self, url: &Url) -> bool {
-        let host = url.host_str().unwrap_or_default();
-        let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or(0));
-        is_loopback(url)
-            || self
-                .plain_http
-                .iter()
-                .any(|listed| listed == host || *listed == with_port)
     }
 
     fn follow(&self, request: &Request) -> Result<Response, ClientError> {
@@ -125,14 +116,18 @@ fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::client::options::Timeouts;
 
-    fn courier(plain_http: &[&str]) -> Courier {
+    fn courier(settings: &str) -> Courier {
+        let settings = Settings::parse(settings, Path::new("r.toml")).expect("valid");
+        let settings = Arc::new(settings);
         Courier {
-            transport: Transport::new(String::new(), Timeouts::default()),
+            transport: Transport::new(String::new(), Timeouts::default(), settings.clone()),
             retry: Retry::default(),
-            plain_http: plain_http.iter().map(|&host| host.to_owned()).collect(),
+            settings,
         }
     }
 
@@ -157,7 +152,8 @@ mod tests {
     fn a_location_is_used_only_when_it_stays_safe() {
         let check = |base: &str, location: &str, expected: Option<&str>| {
             let base = Url::parse(base).expect("valid");
-            let found = courier(&["plain.example:80"]).locate(&base, location);
+            let found =
+                courier("[registry.\"plain.example:80\"]\nhttp = true").locate(&base, location);
             assert_eq!(
                 found.as_ref().ok().map(Url::as_str),
                 expected,

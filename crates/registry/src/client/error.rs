@@ -9,6 +9,7 @@ use reqwest::{Method, StatusCode};
 use super::credentials::CredentialsError;
 use super::refusal::Refusal;
 use super::resolver::NoNameServer;
+use super::settings::SettingsError;
 
 /// Why a registry did not do what was asked. Printed with its sources, joined by `: `, it reads
 /// as docker's message.
@@ -128,6 +129,12 @@ pub enum ClientError {
     /// A media type cannot be sent.
     #[error("invalid media type `{0}`")]
     InvalidMediaType(MediaType),
+    /// The registry is blocked by the settings.
+    #[error("registry {0} is blocked by the settings of registries")]
+    Blocked(String),
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The machinery for requests cannot be set up.
     #[error("failed to set up HTTP")]
     Setup(#[source] SetupError),

@@ -1,6 +1,7 @@
 //! A repository as the source or target of a copy.
 
 use std::io::Read;
+use std::sync::atomic::Ordering;
 
 use oci::{Descriptor, DiffId, Digest, MediaType, Reference};
 use store::{
@@ -23,12 +24,12 @@ fn failed(error: ClientError) -> ExchangeError {
 
 impl Source for Remote {
     fn resolve(&self) -> Result<Resolved, ExchangeError> {
-        let (descriptor, bytes) = self.fetch_named().map_err(failed)?;
+        let (descriptor, bytes) = self.ask_nearest(Remote::fetch_named)?;
         Ok(Resolved { descriptor, bytes })
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ExchangeError> {
-        self.fetch_manifest(descriptor).map_err(failed)
+        self.ask_nearest(|remote| remote.fetch_manifest(descriptor))
     }
 
     fn open_blob(
@@ -36,7 +37,7 @@ impl Source for Remote {
         descriptor: &Descriptor,
         offset: u64,
     ) -> Result<Box<dyn Read + Send>, ExchangeError> {
-        let reader = self.open_blob_at(descriptor, offset).map_err(failed)?;
+        let reader = self.ask_nearest(|remote| remote.open_blob_at(descriptor, offset))?;
         Ok(Box::new(reader))
     }
 }
@@ -85,6 +86,24 @@ impl Target for Remote {
 }
 
 impl Remote {
+    /// Fetches from the first place that has it: the mirrors in their order, then the registry,
+    /// whose error is the one to tell. Places that failed are not asked again.
+    fn ask_nearest<T>(
+        &self,
+        fetch: impl Fn(&Self) -> Result<T, ClientError>,
+    ) -> Result<T, ExchangeError> {
+        let first = self.serving.load(Ordering::Relaxed);
+        for (index, mirror) in self.mirrors.iter().enumerate().skip(first) {
+            if let Ok(found) = fetch(mirror) {
+                self.serving.fetch_max(index, Ordering::Relaxed);
+                return Ok(found);
+            }
+        }
+        self.serving
+            .fetch_max(self.mirrors.len(), Ordering::Relaxed);
+        fetch(self).map_err(failed)
+    }
+
     /// Lets a push mount `blobs` from other repositories of the same registry that the store
     /// knows to have them, instead of sending them.
     pub fn offer_mounts(mut self, store: &Store, blobs: &[Digest]) -> Result<Self, StoreError> {

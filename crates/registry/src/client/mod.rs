@@ -21,6 +21,7 @@ mod registry;
 mod remote;
 mod request;
 mod resolver;
+mod settings;
 mod transport;
 mod upload;
 
@@ -32,3 +33,4 @@ pub use options::{ClientOptions, Retry, Timeouts};
 pub use refusal::{ApiError, Refusal};
 pub(crate) use remote::CONTENT_DIGEST;
 pub use remote::Remote;
+pub use settings::{Settings, SettingsError, SettingsProblem};

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 
+use super::settings::Settings;
+
 /// How the client reaches registries.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// The directory of docker's `config.json`, where credentials are read.
     pub docker_config: Option<PathBuf>,
-    /// Registries, as `host[:port]`, that speak plain HTTP. Loopback hosts always do.
-    pub plain_http: Vec<String>,
+    /// How each registry is reached.
+    pub settings: Settings,
     /// The `User-Agent` header.
     pub user_agent: String,
     /// What happens after a failure that may pass.
@@ -46,7 +48,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             docker_config: None,
-            plain_http: Vec::new(),
+            settings: Settings::default(),
             user_agent: concat!("strata/", env!("CARGO_PKG_VERSION")).to_owned(),
             retry: Retry::default(),
             timeouts: Timeouts::default(),

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use axum::http::StatusCode;
-use oci::DEFAULT_REGISTRY;
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 
@@ -16,9 +15,6 @@ use super::error::ClientError;
 use super::refusal::{MAX_REFUSAL_SIZE, Refusal};
 use super::request::{Request, same_origin};
 use super::transport::Response;
-
-/// Where the images of `docker.io` are.
-const HUB_HOST: &str = "registry-1.docker.io";
 
 /// One registry, shared by all repositories of it.
 #[derive(Debug)]
@@ -53,14 +49,15 @@ impl Registry {
     }
 
     fn of(name: &str, courier: &Courier, authority: Authority) -> Result<Self, ClientError> {
-        let host = if name == DEFAULT_REGISTRY {
-            HUB_HOST
-        } else {
-            name
-        };
+        let settings = &courier.settings;
+        if settings.of(name).is_some_and(|settings| settings.blocked) {
+            return Err(ClientError::Blocked(name.to_owned()));
+        }
+        let place = settings.place(name);
+        let host = place.host();
         let invalid = |_| ClientError::InvalidUrl(name.to_owned());
         let plain = Url::parse(&format!("http://{host}/v2/")).map_err(invalid)?;
-        let base = if courier.speaks_plain_http(&plain) {
+        let base = if settings.speaks_plain_http(&plain) {
             plain
         } else {
             Url::parse(&format!("https://{host}/v2/")).map_err(invalid)?
@@ -202,16 +199,26 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
     use super::*;
     use crate::client::options::{Retry, Timeouts};
+    use crate::client::settings::Settings;
     use crate::client::transport::Transport;
 
     #[test]
     fn a_registry_is_reached_by_https_unless_it_is_this_machine_or_listed() {
+        let text = "[registry.\"plain.example:5000\"]\nhttp = true\n\
+            [registry.\"10.1.2.3\"]\nhttp = true\n\
+            [registry.\"old.example\"]\nlocation = \"new.example:5000/of/old\"\n\
+            [registry.\"127.0.0.1:5001\"]\nhttp = false\n";
+        let settings = Settings::parse(text, Path::new("r.toml")).expect("valid");
+        let settings = Arc::new(settings);
         let courier = Courier {
-            transport: Transport::new(String::new(), Timeouts::default()),
+            transport: Transport::new(String::new(), Timeouts::default(), settings.clone()),
             retry: Retry::default(),
-            plain_http: vec!["plain.example:5000".to_owned(), "10.1.2.3".to_owned()],
+            settings,
         };
         for (name, expected) in [
             ("docker.io", "https://registry-1.docker.io/v2/"),
@@ -225,6 +232,8 @@ mod tests {
             ("plain.example:5001", "https://plain.example:5001/v2/"),
             ("10.1.2.3:80", "http://10.1.2.3/v2/"),
             ("10.1.2.4", "https://10.1.2.4/v2/"),
+            ("old.example", "https://new.example:5000/v2/"),
+            ("127.0.0.1:5001", "https://127.0.0.1:5001/v2/"),
         ] {
             let registry = Registry::new(name, &courier, None).expect("valid");
             assert_eq!(registry.base.as_str(), expected);

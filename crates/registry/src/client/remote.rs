@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use axum::http::StatusCode;
 use oci::{Descriptor, Digest, MAX_MANIFEST_SIZE, MediaType, Reference};
@@ -40,6 +41,14 @@ pub struct Remote {
     pub(super) courier: Arc<Courier>,
     pub(super) registry: Arc<Registry>,
     pub(super) reference: Reference,
+    /// What the server calls the repository.
+    pub(super) path: String,
+    /// What stands before the reference's path in it.
+    prefix: String,
+    /// Where pulls ask first.
+    pub(super) mirrors: Vec<Remote>,
+    /// The mirror that had what the reference names, or one past the last: the registry.
+    pub(super) serving: Arc<AtomicUsize>,
     /// For a blob, another repository of the registry that may have it.
     pub(super) mounts: HashMap<Digest, String>,
     /// Another repository of the registry that has all blobs.
@@ -66,11 +75,16 @@ impl Remote {
         courier: Arc<Courier>,
         registry: Arc<Registry>,
         reference: Reference,
+        prefix: &str,
     ) -> Self {
         Self {
             courier,
             registry,
+            path: format!("{prefix}{}", reference.path()),
+            prefix: prefix.to_owned(),
             reference,
+            mirrors: Vec::new(),
+            serving: Arc::default(),
             mounts: HashMap::new(),
             neighbour: None,
         }
@@ -197,7 +211,7 @@ impl Remote {
     }
 
     pub(super) fn url(&self, rest: &str) -> Url {
-        self.registry.url(self.reference.path(), rest)
+        self.registry.url(&self.path, rest)
     }
 
     pub(super) fn blob_url(&self, digest: &Digest) -> Url {
@@ -214,9 +228,14 @@ impl Remote {
         self.registry.call(&self.courier, request, &[scope])
     }
 
+    /// Returns what the server calls the repository at `path` of the registry.
+    pub(super) fn path_of(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
     pub(super) fn scope(&self, actions: Actions) -> Scope {
         Scope {
-            repository: self.reference.path().to_owned(),
+            repository: self.path.clone(),
             actions,
         }
     }

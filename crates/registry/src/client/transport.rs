@@ -1,9 +1,12 @@
 //! Connections: a small async runtime behind a synchronous interface, started by the first
 //! request.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::fs;
 use std::future::Future;
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -19,9 +22,10 @@ use tokio::sync::mpsc;
 
 use super::error::{ClientError, NetworkError, Problem, SetupError, describe};
 use super::options::Timeouts;
-use super::registry::is_loopback;
+use super::registry::{authority_of, is_loopback};
 use super::request::{Request, Stream};
 use super::resolver::Resolver;
+use super::settings::{RegistrySettings, Settings, SettingsError};
 
 /// The piece in which a body is sent.
 const CHUNK: usize = 256 << 10;
@@ -35,8 +39,11 @@ pub(crate) struct Transport {
     user_agent: String,
     timeouts: Timeouts,
     runtime: Slot<Arc<Engine>>,
+    settings: Arc<Settings>,
     loopback: Slot<reqwest::Client>,
     outside: Slot<reqwest::Client>,
+    /// For hosts to which TLS is not like to others, and loopback hosts with TLS.
+    special: Mutex<HashMap<String, Slot<reqwest::Client>>>,
 }
 
 /// A value that is made by its first use, and again if making it failed.
@@ -63,13 +70,15 @@ struct FedBody {
 }
 
 impl Transport {
-    pub(crate) fn new(user_agent: String, timeouts: Timeouts) -> Self {
+    pub(crate) fn new(user_agent: String, timeouts: Timeouts, settings: Arc<Settings>) -> Self {
         Self {
             user_agent,
             timeouts,
+            settings,
             runtime: Slot::new(),
             loopback: Slot::new(),
             outside: Slot::new(),
+            special: Mutex::default(),
         }
     }
 
@@ -175,11 +184,15 @@ impl Transport {
     }
 
     fn prepare(&self, request: &Request) -> Result<reqwest::RequestBuilder, ClientError> {
-        let local = request.url.scheme() == "http" && is_loopback(&request.url);
-        let client = if local {
-            self.loopback.get(|| self.build(Way::Loopback))?
-        } else {
-            self.outside.get(|| self.build(Way::Outside))?
+        let local = is_loopback(&request.url);
+        let special = self.settings.of_host(&request.url);
+        let special = special.filter(|settings| settings.has_own_tls());
+        let client = match special {
+            _ if local && request.url.scheme() == "http" => {
+                self.loopback.get(|| self.build(Way::Loopback))?
+            }
+            None if !local => self.outside.get(|| self.build(Way::Outside))?,
+            special => self.special(&request.url, special)?,
         };
         Ok(client
             .request(request.method.clone(), request.url.clone())
@@ -211,7 +224,19 @@ impl Transport {
         })
     }
 
-    fn build(&self, way: Way) -> Result<reqwest::Client, ClientError> {
+    /// Returns the client for one host only.
+    fn special(
+        &self,
+        url: &Url,
+        settings: Option<&RegistrySettings>,
+    ) -> Result<reqwest::Client, ClientError> {
+        let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = special.entry(authority_of(url)).or_insert_with(Slot::new);
+        let is_local = is_loopback(url);
+        slot.get(|| self.build(Way::Special { settings, is_local }))
+    }
+
+    fn build(&self, way: Way<'_>) -> Result<reqwest::Client, ClientError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing a race to another thread is as good: the provider is the same.
             drop(rustls::crypto::ring::default_provider().install_default());
@@ -227,6 +252,16 @@ impl Transport {
             // Reading the system's root certificates takes longer than a whole local pull.
             Way::Loopback => builder.no_proxy().tls_certs_only([]),
             Way::Outside => builder,
+            Way::Special { settings, is_local } => {
+                let builder = match is_local {
+                    true => builder.no_proxy(),
+                    false => builder,
+                };
+                match settings {
+                    Some(settings) => trusting(builder, settings)?,
+                    None => builder,
+                }
+            }
         };
         builder
             .build()
@@ -234,9 +269,49 @@ impl Transport {
     }
 }
 
-enum Way {
+enum Way<'a> {
     Loopback,
     Outside,
+    Special {
+        settings: Option<&'a RegistrySettings>,
+        is_local: bool,
+    },
+}
+
+/// Sets up TLS as the settings of a registry say.
+fn trusting(
+    builder: reqwest::ClientBuilder,
+    settings: &RegistrySettings,
+) -> Result<reqwest::ClientBuilder, SettingsError> {
+    let read = |path: &PathBuf| {
+        fs::read(path).map_err(|source| SettingsError::Read {
+            path: path.clone(),
+            source,
+        })
+    };
+    let unusable = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| SettingsError::Certificate { path, source }
+    };
+    let mut roots = Vec::new();
+    for path in &settings.ca {
+        let found = reqwest::Certificate::from_pem_bundle(&read(path)?);
+        let found = found.map_err(unusable(path))?;
+        if found.is_empty() {
+            return Err(SettingsError::NoCertificate(path.clone()));
+        }
+        roots.extend(found);
+    }
+    let mut builder = match roots.is_empty() {
+        true => builder,
+        false => builder.tls_certs_merge(roots),
+    };
+    for pair in &settings.keypair {
+        let both = [read(&pair.key)?, b"\n".to_vec(), read(&pair.cert)?].concat();
+        let identity = reqwest::Identity::from_pem(&both).map_err(unusable(&pair.cert))?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder.tls_danger_accept_invalid_certs(settings.insecure))
 }
 
 impl<T: Clone> Slot<T> {

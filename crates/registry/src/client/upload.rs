@@ -122,11 +122,11 @@ impl Remote {
         let mut url = self.url("blobs/uploads/");
         url.query_pairs_mut()
             .append_pair("mount", &digest.to_string())
-            .append_pair("from", from);
+            .append_pair("from", &self.path_of(from));
         let mut scopes = [
             self.scope(Actions::PullPush),
             Scope {
-                repository: from.clone(),
+                repository: self.path_of(from),
                 actions: Actions::Pull,
             },
         ];

@@ -12,3 +12,4 @@ mod pulls;
 mod pushes;
 mod round_trips;
 mod serving;
+mod settings;

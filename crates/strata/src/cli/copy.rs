@@ -2,7 +2,6 @@
 
 use std::sync::Mutex;
 
-use registry::{Client, ClientOptions};
 use store::Extent;
 use strata::describe;
 use strata::ops::copy::{Place, copy};
@@ -42,10 +41,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         None => Extent::Whole,
         platform => name::platform(platform, session)?.map_or(Extent::Whole, Extent::Platform),
     };
-    let client = Client::new(ClientOptions {
-        docker_config: session.environment.docker_config.clone(),
-        ..ClientOptions::default()
-    });
+    let client = session.client()?;
     let is_quiet = arguments.is_on("quiet");
     let transfer = Transfer::new(Direction::Push, None, Channel::Stdout.columns());
     let transfer = Mutex::new(transfer);

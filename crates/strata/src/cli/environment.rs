@@ -1,7 +1,9 @@
 //! What the surroundings say: environment variables, read once and nowhere else.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use strata::RegistryFiles;
 
 /// The settings that come from environment variables and from who calls.
 #[derive(Debug)]
@@ -12,8 +14,8 @@ pub(crate) struct Environment {
     pub(crate) run: PathBuf,
     /// The form of layers that `$STRATA_LAYER_FORM` forces.
     pub(crate) layer_form: Option<String>,
-    /// The directory of docker's `config.json`.
-    pub(crate) docker_config: Option<PathBuf>,
+    /// Files that say how registries are reached.
+    pub(crate) registries: RegistryFiles,
     /// `$DOCKER_DEFAULT_PLATFORM`.
     pub(crate) platform: Option<String>,
     /// `$BUILDKIT_PROGRESS`.
@@ -45,12 +47,25 @@ impl Environment {
             root: absolute(root),
             run: absolute(run),
             layer_form: text("STRATA_LAYER_FORM"),
-            docker_config: Some(path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker"))),
+            registries: RegistryFiles {
+                docker_config: Some(path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker"))),
+                settings: Some(path("STRATA_REGISTRIES").unwrap_or_else(|| own_settings(&home))),
+            },
             platform: text("DOCKER_DEFAULT_PLATFORM"),
             build_progress: text("BUILDKIT_PROGRESS"),
             source_date_epoch: text("SOURCE_DATE_EPOCH"),
             no_color: raw("NO_COLOR").is_some(),
         }
+    }
+}
+
+/// Returns the user's file of registries where there is one, else the machine's.
+fn own_settings(home: &Path) -> PathBuf {
+    let config = path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    let own = config.join("strata/registries.toml");
+    match own.exists() {
+        true => own,
+        false => PathBuf::from("/etc/strata/registries.toml"),
     }
 }
 

@@ -50,7 +50,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     let tar: Box<dyn Read + Send> =
         match source {
             "-" => Box::new(io::stdin()),
-            url if is_url => Box::new(engine.client().download(url)?),
+            url if is_url => Box::new(engine.client()?.download(url)?),
             path => Box::new(File::open(path).map_err(|error| {
                 CommandError::client(format!("open {path}: {}", os_text(&error)))
             })?),

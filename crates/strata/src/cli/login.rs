@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use registry::login::{Keeper, Login};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use strata::describe;
-use strata::ops::login::{log_in, log_in_again, log_out, registry_of};
+use strata::ops::login::{log_in, log_out, registry_of};
 
 use super::command::{Arity, Command};
 use super::error::{CommandError, Exit};
@@ -51,9 +51,10 @@ const MAX_PASSWORD: u64 = 64 << 10;
 fn run_login(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     let registry = registry_of(arguments.positional.first().map(String::as_str));
     let directory = session.docker_config()?;
+    let client = session.client()?;
     let given = given(arguments, session)?;
     if given.user.is_none() && given.password.is_none() {
-        match log_in_again(&directory, &registry) {
+        match client.log_in_again(&registry) {
             Ok(true) => {
                 session.out.line("Login Succeeded")?;
                 return Ok(Exit::SUCCESS);
@@ -66,7 +67,7 @@ fn run_login(arguments: &Arguments, session: &mut Session) -> Result<Exit, Comma
         }
     }
     let login = complete(given, session)?;
-    let keeper = log_in(&directory, &registry, &login)?;
+    let keeper = log_in(&client, &directory, &registry, &login)?;
     if let Keeper::File(path) = keeper {
         session.out.talk(&format!(
             "\nWARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this warning. See\nhttps://docs.docker.com/go/credential-store/\n",

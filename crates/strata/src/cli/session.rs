@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use layer::Form;
-use registry::CredentialsError;
+use registry::{Client, CredentialsError};
 use store::Store;
 use strata::{Engine, EngineOptions};
 
@@ -43,7 +43,7 @@ impl Session {
             root: environment.root.clone(),
             run: environment.run.clone(),
             form: form.map(Form::parse).transpose()?,
-            docker_config: environment.docker_config.clone(),
+            registries: environment.registries.clone(),
         })?;
         Ok(self.engine.get_or_init(|| engine))
     }
@@ -58,9 +58,14 @@ impl Session {
         Ok(self.engine()?.store())
     }
 
+    /// Returns a client for registries, for commands that need no store.
+    pub(crate) fn client(&self) -> Result<Client, CommandError> {
+        Ok(self.environment.registries.client()?)
+    }
+
     /// Returns the directory of docker's `config.json`.
     pub(crate) fn docker_config(&self) -> Result<PathBuf, CommandError> {
-        let directory = self.environment.docker_config.clone();
+        let directory = self.environment.registries.docker_config.clone();
         Ok(directory.ok_or(CredentialsError::NoDirectory)?)
     }
 

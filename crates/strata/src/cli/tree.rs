@@ -115,7 +115,7 @@ fn attempt(words: &[String], session: &mut Session) -> Result<Exit, CommandError
         return Ok(Exit::SUCCESS);
     }
     if let Some(config) = arguments.text("config") {
-        session.environment.docker_config = Some(config.into());
+        session.environment.registries.docker_config = Some(config.into());
     }
     let words = arguments.positional.as_slice();
     match words {

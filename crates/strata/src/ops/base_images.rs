@@ -83,7 +83,7 @@ impl BaseImages for EngineImages<'_> {
     }
 
     fn download(&self, url: &str) -> Result<Download, BaseImageError> {
-        let download = self.engine.client().download(url)?;
+        let download = self.engine.client()?.download(url)?;
         let last_modified = download
             .last_modified()
             .and_then(|text| jiff::fmt::rfc2822::parse(text).ok())

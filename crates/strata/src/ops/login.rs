@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use registry::login::{self, Keeper, Login};
-use registry::{Client, ClientError, ClientOptions, CredentialsError};
+use registry::{Client, ClientError, CredentialsError};
 
 /// Why logging in failed. `Display` is docker's own text.
 #[derive(Debug, thiserror::Error)]
@@ -35,26 +35,19 @@ pub fn registry_of(server: Option<&str>) -> String {
 
 /// Shows credentials to a registry and keeps them in docker's configuration in `directory`, or
 /// where that says. What the registry does not take is not kept.
-pub fn log_in(directory: &Path, registry: &str, login: &Login) -> Result<Keeper, LoginError> {
-    let token = client(directory).log_in(registry, login)?;
+pub fn log_in(
+    client: &Client,
+    directory: &Path,
+    registry: &str,
+    login: &Login,
+) -> Result<Keeper, LoginError> {
+    let token = client.log_in(registry, login)?;
     login::keep(directory, registry, login, token.as_ref()).map_err(LoginError::Keep)
-}
-
-/// Shows the credentials that are kept for a registry; tells whether there are any.
-pub fn log_in_again(directory: &Path, registry: &str) -> Result<bool, ClientError> {
-    client(directory).log_in_again(registry)
 }
 
 /// Forgets the credentials of a registry.
 pub fn log_out(directory: &Path, registry: &str) -> Result<(), CredentialsError> {
     login::forget(directory, registry)
-}
-
-fn client(directory: &Path) -> Client {
-    Client::new(ClientOptions {
-        docker_config: Some(directory.to_owned()),
-        ..ClientOptions::default()
-    })
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub fn pull(
         Some(_) => store.resolve(&name.to_string()).ok().map(|image| image.id),
         None => store.tagged(name)?,
     };
-    let remote = engine.client().repository(name)?;
+    let remote = engine.client()?.repository(name)?;
     let target = StoreTarget::new(store, &unpack);
     let options = CopyOptions {
         platform: platform.clone(),
@@ -86,7 +86,7 @@ pub fn pull(
 
 /// Returns the tags that the repository of `name` has at its registry.
 pub fn tags(engine: &Engine, name: &Reference) -> Result<Vec<String>, PullError> {
-    Ok(engine.client().repository(name)?.tags()?)
+    Ok(engine.client()?.repository(name)?.tags()?)
 }
 
 /// Returns the layers of a manifest; none of what is no manifest.

@@ -86,7 +86,7 @@ pub fn push(
         local_tags(store, name)?;
         return Err(PushError::NoSuchTag(name.familiar()));
     };
-    let remote = engine.client().repository(name)?;
+    let remote = engine.client()?.repository(name)?;
     let remote = remote.offer_mounts(store, &known_blobs(store, image)?)?;
     let options = CopyOptions {
         platform: Platform::host(),
@@ -119,7 +119,7 @@ fn fetch(
         let opened = Reference::parse(&origin)
             .map_err(ExchangeError::permanent)
             .and_then(|name| {
-                let remote = engine.client().repository(&name);
+                let remote = engine.client().and_then(|client| client.repository(&name));
                 remote.map_err(ExchangeError::permanent)
             })
             .and_then(|remote| remote.open_blob(blob, offset));
