@@ -110,13 +110,7 @@ pub(super) fn select(source: &dyn Source, platform: &Platform) -> Result<Selecte
     let named = resolved.descriptor;
     let (mut descriptor, mut bytes) = (named.clone(), resolved.bytes);
     for _ in 0..MAX_INDEX_DEPTH {
-        verify("manifest", &descriptor.digest, &bytes)?;
-        let parsed = ManifestOrIndex::parse(Some(&descriptor.media_type), &bytes);
-        let parsed = parsed.map_err(|source| CopyError::Manifest {
-            digest: descriptor.digest,
-            source,
-        })?;
-        let index = match parsed {
+        let index = match verified(&descriptor, &bytes)? {
             ManifestOrIndex::Manifest(manifest) => {
                 return Ok(Selected {
                     named,
@@ -141,7 +135,20 @@ pub(super) fn select(source: &dyn Source, platform: &Platform) -> Result<Selecte
     Err(CopyError::NestedIndex(named.digest))
 }
 
-pub(super) fn verify(kind: &'static str, expected: &Digest, bytes: &[u8]) -> Result<(), CopyError> {
+/// Reads the manifest or index that `descriptor` is about.
+pub(super) fn verified(
+    descriptor: &Descriptor,
+    bytes: &[u8],
+) -> Result<ManifestOrIndex, CopyError> {
+    verify("manifest", &descriptor.digest, bytes)?;
+    let parsed = ManifestOrIndex::parse(Some(&descriptor.media_type), bytes);
+    parsed.map_err(|source| CopyError::Manifest {
+        digest: descriptor.digest,
+        source,
+    })
+}
+
+fn verify(kind: &'static str, expected: &Digest, bytes: &[u8]) -> Result<(), CopyError> {
     let found = Digest::of(bytes);
     if found == *expected {
         return Ok(());

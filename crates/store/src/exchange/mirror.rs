@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use oci::{Descriptor, DiffId, Digest, ManifestOrIndex, Platform};
 
-use super::copy::{copy_layers, select, verify};
+use super::copy::{copy_layers, select, verified};
 use super::{CopyError, CopyOptions, Event, LayerId, Source, Target};
 
 /// What is copied of an index.
@@ -102,13 +102,7 @@ impl Found {
         depth: usize,
     ) -> Result<(), CopyError> {
         let Document { descriptor, bytes } = document;
-        verify("manifest", &descriptor.digest, bytes)?;
-        let parsed = ManifestOrIndex::parse(Some(&descriptor.media_type), bytes);
-        let parsed = parsed.map_err(|source| CopyError::Manifest {
-            digest: descriptor.digest,
-            source,
-        })?;
-        let index = match parsed {
+        let index = match verified(descriptor, bytes)? {
             ManifestOrIndex::Manifest(manifest) => {
                 for blob in manifest.layers.into_iter().chain([manifest.config]) {
                     self.add_blob(blob);
