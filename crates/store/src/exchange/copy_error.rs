@@ -33,6 +33,14 @@ pub enum CopyError {
         /// The limit.
         limit: usize,
     },
+    /// The manifests that an index leads to are too large together.
+    #[error("image index {index} leads to manifests of more than {limit} bytes together")]
+    ManifestsTooLarge {
+        /// The index.
+        index: Digest,
+        /// The limit.
+        limit: u64,
+    },
     /// Indexes name indexes without end.
     #[error("image index {0} is nested too deeply")]
     NestedIndex(Digest),

@@ -22,6 +22,9 @@ const MAX_DEPTH: usize = 4;
 /// More manifests than any index has.
 const MAX_DOCUMENTS: usize = 1000;
 
+/// The most bytes of manifests, which are in memory until their blobs are there.
+const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
+
 /// Marks of layers that registries do not have: their owner serves them elsewhere.
 const ELSEWHERE: [&str; 2] = [".foreign.", ".nondistributable."];
 
@@ -57,7 +60,12 @@ pub fn mirror(
             }
         }
     };
-    let mut found = Found::default();
+    let mut found = Found {
+        blobs: Vec::new(),
+        parts: Vec::new(),
+        seen: HashSet::new(),
+        room: MAX_DOCUMENT_BYTES,
+    };
     found.add(source, &named, 0)?;
     let blobs = found.blobs.iter().enumerate();
     let blobs: Vec<(LayerId, Descriptor)> = blobs
@@ -85,13 +93,14 @@ pub fn mirror(
 }
 
 /// What a document leads to, each once.
-#[derive(Default)]
 struct Found {
     /// Configurations and layers.
     blobs: Vec<Descriptor>,
     /// Manifests and indexes, children before parents.
     parts: Vec<Document>,
     seen: HashSet<Digest>,
+    /// How many bytes of manifests may still come.
+    room: u64,
 }
 
 impl Found {
@@ -128,6 +137,12 @@ impl Found {
                     limit: MAX_DOCUMENTS,
                 });
             }
+            self.room = self.room.checked_sub(entry.size).ok_or({
+                CopyError::ManifestsTooLarge {
+                    index: descriptor.digest,
+                    limit: MAX_DOCUMENT_BYTES,
+                }
+            })?;
             let part = Document {
                 bytes: source.manifest(&entry).map_err(CopyError::Source)?,
                 descriptor: entry,

@@ -163,6 +163,21 @@ fn indexes_without_end_are_refused() {
         matches!(error, CopyError::TooManyManifests { .. }),
         "{error}"
     );
+
+    let mut entries = Vec::new();
+    for number in 0..20 {
+        let mut manifest = manifest.clone();
+        let padding = format!("{number}{}", " ".repeat(4_000_000));
+        manifest.annotations = Some([("padding".to_owned(), padding)].into());
+        let bytes = serde_json::to_vec(&manifest).expect("json");
+        entries.push(wide.add(MediaType::OCI_MANIFEST, bytes));
+    }
+    wide.root = Some(add_index(&mut wide, entries));
+    let error = copied(&wide, place.path(), &Extent::Whole, None).expect_err("large");
+    assert!(
+        matches!(error, CopyError::ManifestsTooLarge { .. }),
+        "{error}"
+    );
     assert!(blobs(place.path()).is_empty());
 }
 
