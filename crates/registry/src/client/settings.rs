@@ -1,8 +1,9 @@
 //! How each registry is reached, as a file says it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use oci::{DEFAULT_REGISTRY, Reference};
@@ -279,6 +280,9 @@ fn check_name(registry: &str) -> Result<(), SettingsProblem> {
 
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
+    if fs::metadata(path)?.file_type().is_fifo() {
+        return Err(io::Error::other("a pipe, which would be waited for"));
+    }
     let file = File::open(path)?;
     let length = file.take(MAX_FILE_SIZE + 1).read_to_string(&mut text)?;
     if u64::try_from(length).unwrap_or(u64::MAX) > MAX_FILE_SIZE {
@@ -350,6 +354,25 @@ mod tests {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(said) && error.contains("r.toml"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_says_nothing_and_what_is_no_file_is_told() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("registries.toml");
+        assert_eq!(Settings::read(&path).expect("nothing"), Settings::default());
+        let empty = Settings::read(Path::new("/dev/null"));
+        assert_eq!(empty.expect("nothing"), Settings::default());
+        let pipe = place.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.is_ok_and(|made| made.success()));
+        for path in [place.path(), &pipe, Path::new("/dev/zero")] {
+            let error = Settings::read(path).expect_err("no file");
+            assert!(matches!(error, SettingsError::Read { .. }), "{error}");
+        }
+        fs::write(&path, "[registry.\"r.io\"]\nblocked = true").expect("written");
+        let settings = Settings::read(&path).expect("valid");
+        assert!(settings.of("r.io").is_some_and(|found| found.blocked));
     }
 
     #[test]
