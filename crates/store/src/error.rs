@@ -78,6 +78,20 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// The layout is of a version that is not known.
+    #[error("`{}` is no OCI layout of version 1", path.display())]
+    UnknownLayout {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The list of a layout's images cannot be read.
+    #[error("cannot read the images that `{}` lists: {source}", path.display())]
+    LayoutIndex {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ManifestError,
+    },
     /// Content does not have the digest that its name promises.
     #[error("content digest is {found}, expected {expected}")]
     DigestMismatch {

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
-/// Returns the message of `error` and of everything that caused it.
+/// Returns the message of `error` and of everything that caused it, without control characters.
 pub fn describe(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -15,12 +15,22 @@ pub fn describe(error: &(dyn Error + 'static)) -> String {
         }
         source = cause.source();
     }
-    text
+    // Texts from outside must not steer the terminal.
+    text.replace(
+        |sign: char| sign.is_control() && !matches!(sign, '\n' | '\t'),
+        "\u{fffd}",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_replaced() {
+        let error = std::io::Error::other("a\u{1b}[2Jb\nc");
+        assert_eq!(describe(&error), "a\u{fffd}[2Jb\nc");
+    }
 
     #[test]
     fn causes_follow_the_message_without_repetition() {

@@ -29,7 +29,7 @@ pub struct EngineOptions {
 pub struct RegistryFiles {
     /// The directory of docker's `config.json`.
     pub docker_config: Option<PathBuf>,
-    /// The file of [`registry::Settings`], which need not be there.
+    /// The file of [`registry::Settings`].
     pub settings: Option<PathBuf>,
 }
 

@@ -60,8 +60,10 @@ impl Client {
         };
         let mut remote = at(&courier.settings.place(name), self.registry(name)?);
         for mirror in courier.settings.mirrors(name) {
-            let registry = self.registry(&mirror.registry)?;
-            remote.mirrors.push(at(&mirror, registry));
+            // One that cannot be asked is left, as one that does not answer is.
+            if let Ok(registry) = self.registry(&mirror.registry) {
+                remote.mirrors.push(at(&mirror, registry));
+            }
         }
         Ok(remote)
     }

@@ -1,6 +1,7 @@
 //! A repository as the source or target of a copy.
 
 use std::io::Read;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use oci::{Descriptor, DiffId, Digest, MediaType, Reference};
@@ -37,6 +38,12 @@ impl Source for Remote {
         descriptor: &Descriptor,
         offset: u64,
     ) -> Result<Box<dyn Read + Send>, ExchangeError> {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if offset == 0 && !begun.insert(descriptor.digest) {
+            // What came was not the blob: broken connections go on where they broke.
+            self.serving.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(begun);
         let reader = self.ask_nearest(|remote| remote.open_blob_at(descriptor, offset))?;
         Ok(Box::new(reader))
     }

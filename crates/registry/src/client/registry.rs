@@ -50,10 +50,12 @@ impl Registry {
 
     fn of(name: &str, courier: &Courier, authority: Authority) -> Result<Self, ClientError> {
         let settings = &courier.settings;
-        if settings.of(name).is_some_and(|settings| settings.blocked) {
-            return Err(ClientError::Blocked(name.to_owned()));
-        }
         let place = settings.place(name);
+        for name in [name, &place.registry] {
+            if settings.of(name).is_some_and(|settings| settings.blocked) {
+                return Err(ClientError::Blocked(name.to_owned()));
+            }
+        }
         let host = place.host();
         let invalid = |_| ClientError::InvalidUrl(name.to_owned());
         let plain = Url::parse(&format!("http://{host}/v2/")).map_err(invalid)?;

@@ -1,8 +1,8 @@
 //! A repository in a registry.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
 use oci::{Descriptor, Digest, MAX_MANIFEST_SIZE, MediaType, Reference};
@@ -49,6 +49,8 @@ pub struct Remote {
     pub(super) mirrors: Vec<Remote>,
     /// The mirror that had what the reference names, or one past the last: the registry.
     pub(super) serving: Arc<AtomicUsize>,
+    /// Blobs that were read from their beginning.
+    pub(super) begun: Arc<Mutex<HashSet<Digest>>>,
     /// For a blob, another repository of the registry that may have it.
     pub(super) mounts: HashMap<Digest, String>,
     /// Another repository of the registry that has all blobs.
@@ -85,6 +87,7 @@ impl Remote {
             reference,
             mirrors: Vec::new(),
             serving: Arc::default(),
+            begun: Arc::default(),
             mounts: HashMap::new(),
             neighbour: None,
         }

@@ -45,7 +45,7 @@ pub(crate) struct RegistrySettings {
     pub(crate) mirrors: Vec<String>,
     /// The place that stands in for the registry, for everything.
     pub(crate) location: Option<String>,
-    /// Whether it speaks plain HTTP; by default loopback does.
+    /// Whether it speaks plain HTTP; by default loopback does, unless something here is about TLS.
     http: Option<bool>,
     /// Whether any certificate will do.
     #[serde(default)]
@@ -144,16 +144,13 @@ pub enum SettingsProblem {
 }
 
 impl Settings {
-    /// Reads the file at `path`; a file that is not there says nothing.
+    /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        match read(path) {
-            Ok(text) => Self::parse(&text, path),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(SettingsError::Read {
-                path: path.to_owned(),
-                source,
-            }),
-        }
+        let text = read(path).map_err(|source| SettingsError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
     }
 
     /// Reads the text of the file at `path`.
@@ -192,8 +189,10 @@ impl Settings {
 
     /// Tells whether plain HTTP to the host of `url` is wanted.
     pub(crate) fn speaks_plain_http(&self, url: &Url) -> bool {
-        let told = self.of_host(url).and_then(|settings| settings.http);
-        told.unwrap_or_else(|| is_loopback(url))
+        let settings = self.of_host(url);
+        let told = settings.and_then(|settings| settings.http);
+        let has_own_tls = settings.is_some_and(RegistrySettings::has_own_tls);
+        told.unwrap_or_else(|| is_loopback(url) && !has_own_tls)
     }
 
     /// Returns where the images of `registry` are.
@@ -357,16 +356,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_says_nothing_and_what_is_no_file_is_told() {
+    fn what_is_no_file_is_told() {
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("registries.toml");
-        assert_eq!(Settings::read(&path).expect("nothing"), Settings::default());
         let empty = Settings::read(Path::new("/dev/null"));
         assert_eq!(empty.expect("nothing"), Settings::default());
         let pipe = place.path().join("pipe");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
         assert!(made.is_ok_and(|made| made.success()));
-        for path in [place.path(), &pipe, Path::new("/dev/zero")] {
+        for path in [&path, place.path(), &pipe, Path::new("/dev/zero")] {
             let error = Settings::read(path).expect_err("no file");
             assert!(matches!(error, SettingsError::Read { .. }), "{error}");
         }
@@ -377,11 +375,13 @@ mod tests {
 
     #[test]
     fn plain_http_goes_to_loopback_and_where_it_is_told_to() {
-        let text = "[registry.\"127.0.0.1:1\"]\nhttp = false\n[registry.\"r.io:80\"]\nhttp = true";
+        let text = "[registry.\"127.0.0.1:1\"]\nhttp = false\n[registry.\"r.io:80\"]\nhttp = true\n\
+            [registry.\"127.0.0.1:3\"]\ninsecure = true";
         let settings = parse(text).expect("valid");
         for (url, expected) in [
             ("http://127.0.0.1:1/", false),
             ("http://127.0.0.1:2/", true),
+            ("http://127.0.0.1:3/", false),
             ("http://r.io/", true),
             ("http://r.io:81/", false),
         ] {

@@ -72,6 +72,36 @@ fn pulls_ask_the_mirrors_in_their_order_and_pushes_do_not() {
 }
 
 #[test]
+fn a_mirror_with_wrong_content_is_left() {
+    let origin = Counter::open(Access::PullOnly);
+    let id = origin.shelf.image("team/app:1", &["one"]);
+    let digest = origin.remote("team/app:1").head().expect("an answer");
+    let digest = digest.expect("told").digest;
+    let manifest = origin.ask(&format!("GET /v2/team/app/manifests/{digest}"), &[], b"");
+    let document: serde_json::Value = serde_json::from_slice(&manifest.body).expect("json");
+    let layer = &document["layers"][0];
+    let path = format!(
+        "GET /v2/team/app/blobs/{}",
+        layer["digest"].as_str().expect("text")
+    );
+    let mut wrong = origin.ask(&path, &[], b"").body;
+    wrong[700] ^= 1;
+    let mirror = Script::start(move |_, asked| match asked.path() {
+        path if path.contains("/manifests/") => Reply::manifest(&manifest.body),
+        _ => Reply::new(200).body(&wrong),
+    });
+    let client = client(&format!(
+        "[registry.\"{}\"]\nmirrors = [\"{}\"]",
+        origin.host(),
+        mirror.host()
+    ));
+    let here = Shelf::new();
+    let remote = remote(&client, &format!("{}/team/app:1", origin.host()));
+    assert_eq!(pull(&here.store, &remote, "app:1").expect("pulled"), id);
+    assert!(mirror.lines().iter().any(|line| line.contains("/blobs/")));
+}
+
+#[test]
 fn a_mirror_that_breaks_while_it_serves_is_left() {
     let origin = Counter::open(Access::PullOnly);
     let id = origin.shelf.image("team/app:1", &["one", "two"]);
@@ -122,6 +152,25 @@ fn a_blocked_registry_is_not_asked() {
     let name = Reference::parse(&format!("{}/a:1", script.host())).expect("a name");
     let error = client.repository(&name).expect_err("blocked");
     assert!(matches!(error, ClientError::Blocked(_)), "{error}");
+
+    let table = format!("[registry.\"{}\"]\nblocked = true\n", script.host());
+    let moved = format!(
+        "[registry.\"old.example\"]\nlocation = \"{}\"",
+        script.host()
+    );
+    let name = Reference::parse("old.example/a:1").expect("a name");
+    let by_location = self::client(&format!("{table}{moved}"));
+    let error = by_location.repository(&name).expect_err("blocked");
+    assert!(matches!(error, ClientError::Blocked(_)), "{error}");
+
+    let origin = Counter::open(Access::PullOnly);
+    let id = origin.shelf.image("app:1", &["one"]);
+    let (host, mirror) = (origin.host(), script.host());
+    let mirrored = format!("[registry.\"{host}\"]\nmirrors = [\"{mirror}\"]");
+    let by_mirror = self::client(&format!("{table}{mirrored}"));
+    let here = Shelf::new();
+    let remote = remote(&by_mirror, &format!("{host}/app:1"));
+    assert_eq!(pull(&here.store, &remote, "app:1").expect("pulled"), id);
     assert!(script.lines().is_empty());
 }
 

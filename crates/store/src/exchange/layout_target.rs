@@ -66,23 +66,20 @@ impl LayoutTarget {
             layout.write_index(&empty_index())?;
             layout.write(&mark, LAYOUT)?;
         }
+        let version = read_limited(&mark)?.unwrap_or_default();
+        if !is_supported(&version) {
+            return Err(StoreError::UnknownLayout {
+                path: root.to_owned(),
+            });
+        }
+        layout.index()?;
         Ok(layout)
     }
 
     /// Lists what was copied in `index.json`, under `name` if there is one, after everything is on
     /// the disk. What had the name before loses it.
     pub fn name(&self, document: &Descriptor, name: Option<&str>) -> Result<(), StoreError> {
-        let path = self.root.join("index.json");
-        let mut index = match read_limited(&path)? {
-            None => empty_index(),
-            Some(bytes) => match ManifestOrIndex::parse(None, &bytes)? {
-                ManifestOrIndex::Index(index) => index,
-                ManifestOrIndex::Manifest(_) => {
-                    let unsupported = MediaType::from(MediaType::OCI_MANIFEST);
-                    return Err(ManifestError::UnsupportedMediaType(unsupported).into());
-                }
-            },
-        };
+        let mut index = self.index()?;
         let name_of = |entry: &Descriptor| {
             let annotations = entry.annotations.as_ref()?;
             annotations.get(NAME).cloned()
@@ -99,6 +96,20 @@ impl LayoutTarget {
         rustix::fs::syncfs(&self.directory)
             .map_err(|error| at("sync", &self.root)(error.into()))?;
         self.write_index(&index)
+    }
+
+    fn index(&self) -> Result<Index, StoreError> {
+        let path = self.root.join("index.json");
+        let Some(bytes) = read_limited(&path)? else {
+            return Ok(empty_index());
+        };
+        let unsupported = || ManifestError::UnsupportedMediaType(MediaType::OCI_MANIFEST.into());
+        let parsed = match ManifestOrIndex::parse(None, &bytes) {
+            Ok(ManifestOrIndex::Index(index)) => Ok(index),
+            Ok(ManifestOrIndex::Manifest(_)) => Err(unsupported()),
+            Err(error) => Err(error),
+        };
+        parsed.map_err(|source| StoreError::LayoutIndex { path, source })
     }
 
     fn write_index(&self, index: &Index) -> Result<(), StoreError> {
@@ -159,8 +170,13 @@ impl Target for LayoutTarget {
         descriptor: &Descriptor,
         _diff_id: Option<&DiffId>,
     ) -> Result<bool, ExchangeError> {
-        let path = self.blob_path(&descriptor.digest);
-        Ok(fs::metadata(path).is_ok_and(|found| found.len() == descriptor.size))
+        let file = match File::open(self.blob_path(&descriptor.digest)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(ExchangeError::permanent(error)),
+        };
+        let found = digest_of(file).map_err(ExchangeError::permanent)?;
+        Ok(found == descriptor.digest)
     }
 
     fn put_blob(
@@ -179,6 +195,28 @@ impl Target for LayoutTarget {
         self.write(&self.blob_path(&digest), bytes)
             .map_err(ExchangeError::permanent)?;
         Ok(digest)
+    }
+}
+
+/// Tells whether `oci-layout` names a version that is known.
+fn is_supported(mark: &[u8]) -> bool {
+    let mark: Option<serde_json::Value> = serde_json::from_slice(mark).ok();
+    mark.is_some_and(|mark| {
+        let version = mark["imageLayoutVersion"].as_str().unwrap_or_default();
+        version.starts_with("1.")
+    })
+}
+
+fn digest_of(mut file: File) -> io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -459,18 +459,18 @@ impl Target for Telling<'_> {
 fn a_layer_is_sent_while_the_next_is_compressed() {
     let (here, there) = (Fixture::new(), Fixture::new());
     let (local, remote) = (here.open(), there.open());
-    // The largest is compressed first.
-    let id = here.image(&local, "larger than the shared layer");
+    let id = here.image(&local, "beside the shared layer");
     let (came, arrivals) = std::sync::mpsc::channel();
     let target = Telling {
         inner: StoreTarget::new(&remote, &unpack),
         came,
     };
     let arrivals = std::sync::Mutex::new(arrivals);
+    let is_first = std::sync::atomic::AtomicBool::new(true);
     let waiting = |tar: &mut dyn Read, out: &mut dyn Write| {
         let mut bytes = Vec::new();
         tar.read_to_end(&mut bytes)?;
-        if bytes == b"shared" {
+        if !is_first.swap(false, std::sync::atomic::Ordering::SeqCst) {
             let arrivals = arrivals.lock().expect("not poisoned");
             arrivals.recv_timeout(Duration::from_secs(60))?;
         }

@@ -182,6 +182,42 @@ fn indexes_without_end_are_refused() {
 }
 
 #[test]
+fn a_damaged_blob_of_a_layout_is_copied_again() {
+    let source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    let place = TempDir::new().expect("a directory");
+    copied(&source, place.path(), &Extent::Whole, Some("v1")).expect("copied");
+    let layer = place
+        .path()
+        .join("blobs/sha256")
+        .join(source.layer(0).digest.hex());
+    let mut bytes = fs::read(&layer).expect("read");
+    bytes[12] ^= 1;
+    fs::write(&layer, bytes).expect("written");
+    copied(&source, place.path(), &Extent::Whole, Some("v2")).expect("copied");
+    assert_eq!(blobs(place.path()), source.blobs.keys().copied().collect());
+}
+
+#[test]
+fn a_layout_that_cannot_be_read_is_not_written() {
+    for (file, text) in [
+        ("index.json", "garbage"),
+        ("index.json", "[]"),
+        ("oci-layout", r#"{"imageLayoutVersion":"2.0.0"}"#),
+    ] {
+        let place = TempDir::new().expect("a directory");
+        drop(LayoutTarget::open(place.path()).expect("a layout"));
+        fs::write(place.path().join(file), text).expect("written");
+        let error = LayoutTarget::open(place.path()).expect_err(text);
+        let path = place.path().display().to_string();
+        assert!(error.to_string().contains(&path), "{error}");
+        assert_eq!(
+            fs::read_to_string(place.path().join(file)).expect("read"),
+            text
+        );
+    }
+}
+
+#[test]
 fn a_directory_with_other_files_is_no_layout() {
     let place = TempDir::new().expect("a directory");
     fs::write(place.path().join("precious"), "").expect("written");

@@ -49,7 +49,7 @@ impl Environment {
             layer_form: text("STRATA_LAYER_FORM"),
             registries: RegistryFiles {
                 docker_config: Some(path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker"))),
-                settings: Some(path("STRATA_REGISTRIES").unwrap_or_else(|| own_settings(&home))),
+                settings: path("STRATA_REGISTRIES").or_else(|| settings_of_registries(&home)),
             },
             platform: text("DOCKER_DEFAULT_PLATFORM"),
             build_progress: text("BUILDKIT_PROGRESS"),
@@ -60,13 +60,11 @@ impl Environment {
 }
 
 /// Returns the user's file of registries where there is one, else the machine's.
-fn own_settings(home: &Path) -> PathBuf {
+fn settings_of_registries(home: &Path) -> Option<PathBuf> {
     let config = path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
-    let own = config.join("strata/registries.toml");
-    match own.exists() {
-        true => own,
-        false => PathBuf::from("/etc/strata/registries.toml"),
-    }
+    let places = [config.join("strata"), PathBuf::from("/etc/strata")];
+    let mut files = places.iter().map(|place| place.join("registries.toml"));
+    files.find(|file| file.exists())
 }
 
 /// Returns the value of the caller's variable `name`, for `-e NAME` and `--build-arg NAME`.
