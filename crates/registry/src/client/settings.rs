@@ -126,8 +126,8 @@ pub enum SettingsProblem {
     /// Not a name that references have.
     #[error("not a registry: write `host` or `host:port`, with a dot, a port or `localhost`")]
     Name,
-    /// Docker Hub has another name in references.
-    #[error("references call this registry `{0}`")]
+    /// The registry has another name here.
+    #[error("write `{0}` for this registry")]
     OtherName(String),
     /// Not a place.
     #[error("`{0}` is not a place: write `host[:port][/path]`, without `https://`")]
@@ -171,9 +171,9 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Returns what is said of `registry`, as references write it.
+    /// Returns what is said of `registry`, as references write it; hosts have no case.
     pub(crate) fn of(&self, registry: &str) -> Option<&RegistrySettings> {
-        self.registries.get(registry)
+        self.registries.get(&registry.to_ascii_lowercase())
     }
 
     /// Returns what is said of the host of `url`.
@@ -268,6 +268,10 @@ fn check_name(registry: &str) -> Result<(), SettingsProblem> {
     let parsed = Reference::parse(&format!("{registry}/name"));
     let found = parsed.map_err(|_| SettingsProblem::Name)?;
     let found = found.registry();
+    let lowercase = registry.to_ascii_lowercase();
+    if lowercase != registry {
+        return Err(SettingsProblem::OtherName(lowercase));
+    }
     match found == registry {
         true => Ok(()),
         false if registry == "index.docker.io" || registry == HUB_HOST => {
@@ -339,6 +343,7 @@ mod tests {
             ),
             ("[registry.\"r.io/path\"]", "not a registry"),
             ("[registry.hub]", "not a registry"),
+            ("[registry.\"R.io\"]", "write `r.io`"),
             ("[registry.\"index.docker.io\"]", "`docker.io`"),
             (
                 "[registry.\"r.io\"]\nhttp = true\ninsecure = true",
@@ -370,7 +375,9 @@ mod tests {
         }
         fs::write(&path, "[registry.\"r.io\"]\nblocked = true").expect("written");
         let settings = Settings::read(&path).expect("valid");
-        assert!(settings.of("r.io").is_some_and(|found| found.blocked));
+        for name in ["r.io", "R.IO"] {
+            assert!(settings.of(name).is_some_and(|found| found.blocked));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -115,6 +115,11 @@ impl Archive {
 
     /// Opens a directory or a tar that is not compressed, without a store.
     pub fn open_plain(path: &Path) -> Result<Self, ArchiveError> {
+        let metadata = fs::metadata(path).map_err(ArchiveError::Read)?;
+        // Opening a pipe would wait for its other end.
+        if metadata.file_type().is_fifo() {
+            return Err(ArchiveError::Compressed);
+        }
         Self::seekable(path)?.map_err(|_| ArchiveError::Compressed)
     }
 

@@ -218,6 +218,15 @@ fn a_layout_that_cannot_be_read_is_not_written() {
 }
 
 #[test]
+fn a_pipe_is_no_archive_to_read_in_place() {
+    let place = TempDir::new().expect("a directory");
+    let pipe = place.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|made| made.success()));
+    Archive::open_plain(&pipe).expect_err("a pipe");
+}
+
+#[test]
 fn a_directory_with_other_files_is_no_layout() {
     let place = TempDir::new().expect("a directory");
     fs::write(place.path().join("precious"), "").expect("written");
