@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 use crate::StoreError;
 
 /// The version of the tables, kept in `user_version`.
-pub(crate) const SCHEMA_VERSION: i32 = 2;
+pub(crate) const SCHEMA_VERSION: i32 = 3;
 
 /// How long a process waits for another one's transaction. Transactions are short; only a
 /// stopped process can make one last.
@@ -132,8 +132,25 @@ ALTER TABLE images ADD COLUMN times TEXT;
 ALTER TABLE tags ADD COLUMN manifest BLOB;
 ";
 
+const SCHEMA_3: &str = "
+CREATE TABLE uploads (
+    repository TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    url TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    PRIMARY KEY (repository, digest)
+) WITHOUT ROWID;
+CREATE TABLE manifest_lists (
+    list TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    descriptor TEXT NOT NULL,
+    PRIMARY KEY (list, name)
+) WITHOUT ROWID;
+";
+
 /// What makes the tables of each version from those of the one before.
-const MIGRATIONS: [(i32, &str); 2] = [(1, SCHEMA_1), (SCHEMA_VERSION, SCHEMA_2)];
+const MIGRATIONS: [(i32, &str); 3] = [(1, SCHEMA_1), (2, SCHEMA_2), (SCHEMA_VERSION, SCHEMA_3)];
 
 /// Whether a missing database is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
