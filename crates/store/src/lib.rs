@@ -20,12 +20,12 @@ mod prune;
 mod remove;
 mod resolve;
 mod scratch;
-mod served;
 mod step;
 mod store;
 mod sweep;
 mod sync;
 mod tag;
+mod tag_document;
 mod timestamp;
 
 pub use archive::{
@@ -47,9 +47,9 @@ pub use prune::{LabelFilter, Presence, PruneFilter, PruneReport, PruneScope};
 pub use remove::{Conflict, Force, Removal, RemoveError};
 pub use resolve::ResolveError;
 pub use scratch::Scratch;
-pub use served::Served;
 pub use step::{PrunedSteps, StepFilter, StepRecord, StepScope};
 pub use store::{Store, StoreOptions};
 pub use sweep::Swept;
 pub use sync::Recovery;
+pub use tag_document::TagDocument;
 pub use timestamp::Timestamp;

@@ -11,7 +11,7 @@ use oci::{DiffId, Digest};
 use rusqlite::{Connection, Transaction, params};
 
 use crate::error::at;
-use crate::{ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock, served};
+use crate::{ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock, tag_document};
 
 /// How long a partial download waits to be resumed.
 const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -103,7 +103,7 @@ impl Store {
         // On disk before any file goes: a row must not come back after a power cut without its
         // file.
         let live = self.write_durably(|tx| {
-            served::forget_stale(tx)?;
+            tag_document::forget_stale(tx)?;
             let live = live(tx)?;
             forget(tx, &live)?;
             Ok(live)

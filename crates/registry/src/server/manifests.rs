@@ -70,7 +70,7 @@ fn look_up(site: &Site, name: &Reference) -> Result<Document, Failure> {
 }
 
 fn by_tag(site: &Site, name: &Reference) -> Result<Option<Document>, Failure> {
-    if let Some(digest) = site.store().served(name)?
+    if let Some(digest) = site.store().tag_document(name)?
         && let Some(document) = stored(site, &digest)?
     {
         return Ok(Some(document));
@@ -172,8 +172,8 @@ fn delete(site: &Site, name: &Reference) -> Result<(), Failure> {
 }
 
 fn forget(site: &Site, tag: &Reference) -> Result<bool, Failure> {
-    let served = site.store().unserve(tag)?;
-    Ok(site.store().untag(tag)?.is_some() || served)
+    let had_document = site.store().remove_tag_document(tag)?;
+    Ok(site.store().untag(tag)?.is_some() || had_document)
 }
 
 /// Lists the tags of images and of other documents, of all repositories or one.
@@ -183,15 +183,19 @@ pub(crate) fn known_tags(
 ) -> Result<BTreeSet<Reference>, Failure> {
     let wanted = repository.map(Reference::without_tag);
     let images = site.store().tags(wanted.as_ref())?;
-    let served = site.store().served_names()?.into_iter().filter(|name| {
-        wanted
-            .as_ref()
-            .is_none_or(|wanted| name.repository() == wanted.repository())
-    });
+    let documents = site
+        .store()
+        .tags_with_documents()?
+        .into_iter()
+        .filter(|name| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| name.repository() == wanted.repository())
+        });
     Ok(images
         .into_iter()
         .map(|(name, _)| name)
-        .chain(served)
+        .chain(documents)
         .collect())
 }
 

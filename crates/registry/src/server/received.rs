@@ -13,8 +13,8 @@ use oci::{
     ManifestOrIndex, MediaType, Platform, Reference,
 };
 use store::{
-    CopyError, CopyOptions, ExchangeError, Resolved, Served, Source, Store, StoreError,
-    StoreTarget, copy,
+    CopyError, CopyOptions, ExchangeError, Resolved, Source, Store, StoreError, StoreTarget,
+    TagDocument, copy,
 };
 
 use super::failure::Failure;
@@ -89,7 +89,7 @@ pub(crate) fn take(
     match parsed {
         ManifestOrIndex::Manifest(manifest) if is_image(site, &manifest, name)? => {
             let image = import(site, &document)?;
-            site.store().unserve(name)?;
+            site.store().remove_tag_document(name)?;
             site.store().tag(name, &image, Some(&digest))?;
         }
         ManifestOrIndex::Manifest(_) => keep_document(site, name, &document, &parts, None)?,
@@ -151,12 +151,12 @@ fn keep_document(
         return Ok(());
     }
     let parts: Vec<Digest> = parts.iter().copied().collect();
-    let served = Served {
+    let new = TagDocument {
         document: descriptor.digest,
         parts: &parts,
         image,
     };
-    store.serve(name, &served)?;
+    store.set_tag_document(name, &new)?;
     match image {
         Some(image) => store.tag(name, &image, Some(&descriptor.digest))?,
         None => drop(store.untag(name)?),

@@ -1,26 +1,30 @@
-//! What the registry server keeps that no image record can hold: indexes, and manifests of other
-//! things than images.
+//! What a tag leads to that no image record can hold: an index with all its images, or a manifest
+//! of another thing than an image.
 
 use oci::{DEFAULT_TAG, Digest, ImageId, Reference};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{Store, StoreError, db, tag};
 
-/// A document that has a tag in the server.
+/// An index or manifest that a tag leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served<'a> {
+pub struct TagDocument<'a> {
     /// The index or manifest; its bytes are a blob.
     pub document: Digest,
     /// All blobs that it leads to; they live as long as it does.
     pub parts: &'a [Digest],
-    /// The image that has the same tag, when one of an index can run here. The document is
-    /// forgotten when the tag leads elsewhere.
+    /// The image that has the same tag: one of the index. The document is forgotten when the tag
+    /// leads elsewhere.
     pub image: Option<ImageId>,
 }
 
 impl Store {
-    /// Serves a document under a tag, instead of the manifest of the image with that tag.
-    pub fn serve(&self, name: &Reference, served: &Served<'_>) -> Result<(), StoreError> {
+    /// Has a tag lead to a document, instead of to the manifest of the image with that tag only.
+    pub fn set_tag_document(
+        &self,
+        name: &Reference,
+        new: &TagDocument<'_>,
+    ) -> Result<(), StoreError> {
         let key = key(name);
         self.write(|tx| {
             remove(tx, &key)?;
@@ -28,11 +32,11 @@ impl Store {
                 "INSERT INTO served (name, document, image) VALUES (?1, ?2, ?3)",
                 params![
                     key,
-                    served.document.as_bytes(),
-                    served.image.as_ref().map(|image| image.digest().as_bytes())
+                    new.document.as_bytes(),
+                    new.image.as_ref().map(|image| image.digest().as_bytes())
                 ],
             )?;
-            for part in served.parts.iter().chain([&served.document]) {
+            for part in new.parts.iter().chain([&new.document]) {
                 tx.execute(
                     "INSERT OR IGNORE INTO served_parts (name, part) VALUES (?1, ?2)",
                     params![key, part.as_bytes()],
@@ -42,13 +46,13 @@ impl Store {
         })
     }
 
-    /// Stops to serve a document under a tag; tells whether there was one.
-    pub fn unserve(&self, name: &Reference) -> Result<bool, StoreError> {
+    /// Forgets the document of a tag; tells whether there was one.
+    pub fn remove_tag_document(&self, name: &Reference) -> Result<bool, StoreError> {
         self.write(|tx| remove(tx, &key(name)))
     }
 
-    /// Returns the document that is served under a tag, if the tag still leads where it did.
-    pub fn served(&self, name: &Reference) -> Result<Option<Digest>, StoreError> {
+    /// Returns the document of a tag, if the tag still leads to its image.
+    pub fn tag_document(&self, name: &Reference) -> Result<Option<Digest>, StoreError> {
         self.read(|connection| {
             let mut query =
                 connection.prepare_cached("SELECT document, image FROM served WHERE name = ?1")?;
@@ -63,23 +67,23 @@ impl Store {
         })
     }
 
-    /// Returns the tags under which a document is served, sorted.
-    pub fn served_names(&self) -> Result<Vec<Reference>, StoreError> {
+    /// Returns the tags that have a document, sorted.
+    pub fn tags_with_documents(&self) -> Result<Vec<Reference>, StoreError> {
         let names: Vec<String> = self.read(|connection| {
             let mut query = connection.prepare_cached("SELECT name FROM served ORDER BY name")?;
             let rows = query.query_map([], |row| row.get(0))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })?;
-        let mut served = Vec::new();
+        let mut tags = Vec::new();
         for name in names {
             // Only valid names are written.
             if let Ok(name) = Reference::parse(&name)
-                && self.served(&name)?.is_some()
+                && self.tag_document(&name)?.is_some()
             {
-                served.push(name);
+                tags.push(name);
             }
         }
-        Ok(served)
+        Ok(tags)
     }
 }
 
@@ -131,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_served_document_lives_as_long_as_its_tag_leads_to_its_image() {
+    fn a_document_lives_as_long_as_its_tag_leads_to_its_image() {
         let directory = tempfile::tempdir().expect("a directory");
         let (root, run) = (directory.path().join("root"), directory.path().join("run"));
         let store = Store::open(&root, &run).expect("a store");
@@ -141,23 +145,23 @@ mod tests {
         let part = store.put_blob(&kind, b"part").expect("stored").digest;
         let first = image(&store, "a");
         store.tag(&name, &first, None).expect("tagged");
-        let served = Served {
+        let new = TagDocument {
             document,
             parts: &[part],
             image: Some(first),
         };
-        store.serve(&name, &served).expect("served");
+        store.set_tag_document(&name, &new).expect("set");
 
         store.sweep().expect("swept");
-        assert_eq!(store.served(&name).expect("read"), Some(document));
+        assert_eq!(store.tag_document(&name).expect("read"), Some(document));
         assert_eq!(
-            store.served_names().expect("read"),
+            store.tags_with_documents().expect("read"),
             std::slice::from_ref(&name)
         );
         assert!(store.has_blob(&part).expect("read"));
 
         store.tag(&name, &image(&store, "b"), None).expect("moved");
-        assert_eq!(store.served(&name).expect("read"), None);
+        assert_eq!(store.tag_document(&name).expect("read"), None);
         store.sweep().expect("swept");
         assert!(!store.has_blob(&part).expect("read"));
         assert!(!store.has_blob(&document).expect("read"));
@@ -171,16 +175,16 @@ mod tests {
         let name = Reference::parse("app:1").expect("a name");
         let kind = MediaType::from(MediaType::OCI_INDEX);
         let document = store.put_blob(&kind, b"index").expect("stored").digest;
-        let served = Served {
+        let new = TagDocument {
             document,
             parts: &[],
             image: None,
         };
-        store.serve(&name, &served).expect("served");
+        store.set_tag_document(&name, &new).expect("set");
         store.sweep().expect("swept");
         assert!(store.has_blob(&document).expect("read"));
-        assert!(store.unserve(&name).expect("removed"));
-        assert!(!store.unserve(&name).expect("nothing there"));
+        assert!(store.remove_tag_document(&name).expect("removed"));
+        assert!(!store.remove_tag_document(&name).expect("nothing there"));
         store.sweep().expect("swept");
         assert!(!store.has_blob(&document).expect("read"));
     }
