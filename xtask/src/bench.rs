@@ -33,7 +33,7 @@ pub fn run(args: &[String]) -> Result<()> {
     } else {
         15
     };
-    let binary = command::root().join("target/dist/strata");
+    let binary = command::target().join("dist/strata");
     let directory = command::root()
         .join("target/bench")
         .join(std::process::id().to_string());

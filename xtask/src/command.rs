@@ -6,12 +6,21 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Returns the project's root directory.
+/// Returns the project's root directory. Cargo names it when it runs this program, which may have
+/// been built in another clone with the same target directory.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let package = std::env::var_os("CARGO_MANIFEST_DIR");
+    let package = package.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package
         .parent()
-        .expect("xtask lies in the root")
+        .expect("invariant: xtask lies in the root")
         .to_owned()
+}
+
+/// Returns the directory that cargo builds in.
+pub fn target() -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR");
+    root().join(named.map_or_else(|| "target".into(), PathBuf::from))
 }
 
 /// Runs a program in the project's root after printing its command line.

@@ -28,7 +28,7 @@ pub fn build() -> Result<PathBuf> {
     cargo.args(["--target", &host]);
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
     command::run_command(&mut cargo)?;
-    let target = command::root().join("target");
+    let target = command::target();
     let dist = target.join("dist");
     std::fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
     let binary = dist.join("strata");

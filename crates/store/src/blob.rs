@@ -3,12 +3,16 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci::{Descriptor, DiffId, Digest, MediaType};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::at;
 use crate::{Store, StoreError, Timestamp, db};
+
+/// How long what has come of an image waits for the rest.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Store {
     /// Stores a small blob.
@@ -94,6 +98,13 @@ impl Store {
             )?;
             Ok(())
         })
+    }
+
+    /// Keeps a blob or layer for a week: what has come of an image waits that long for the rest.
+    pub(crate) fn keep_for_another_try(&self, digest: &Digest) -> Result<(), StoreError> {
+        let kept = i64::try_from(KEPT.as_nanos()).unwrap_or(i64::MAX);
+        let until = Timestamp::now().0.saturating_add(kept);
+        self.lease(digest, Timestamp(until))
     }
 
     /// Ends the leases of layers: the next sweep takes those that no image needs.

@@ -16,6 +16,7 @@ mod image;
 mod layer;
 mod lock;
 mod manifest;
+mod manifest_list;
 mod prune;
 mod remove;
 mod resolve;
@@ -36,13 +37,15 @@ pub use build::BuildRecord;
 pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
 pub use error::StoreError;
 pub use exchange::{
-    BlobOutcome, Compress, Copied, CopyError, CopyOptions, CopyOutcome, Event, ExchangeError,
-    Extent, Fault, LayerId, LayoutTarget, ManifestPolicy, OpenBlob, OpenSource, Packing, Progress,
-    Resolved, Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, mirror, push,
+    BlobOutcome, BlobTarget, Compress, Copied, CopyError, CopyOptions, CopyOutcome, Event,
+    ExchangeError, Extent, Fault, LayerId, LayoutTarget, ManifestPolicy, Mirrored, OpenBlob,
+    OpenSource, Packing, Progress, Resolved, Reuse, Side, Source, StoreSource, StoreTarget, Target,
+    Unpack, copy, image_config, mirror, push,
 };
 pub use image::{ImageRecord, NewImage};
 pub use layer::{LayerRecord, NewLayer};
 pub use lock::Lock;
+pub use manifest_list::ListEntry;
 pub use prune::{LabelFilter, Presence, PruneFilter, PruneReport, PruneScope};
 pub use remove::{Conflict, Force, Removal, RemoveError};
 pub use resolve::ResolveError;

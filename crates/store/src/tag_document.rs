@@ -41,6 +41,31 @@ impl Store {
                     "INSERT OR IGNORE INTO served_parts (name, part) VALUES (?1, ?2)",
                     params![key, part.as_bytes()],
                 )?;
+                // The document holds it from now on.
+                tx.execute(
+                    "UPDATE blobs SET leased_until = 0 WHERE digest = ?1",
+                    [part.as_bytes()],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// After a tag moved, has it keep its document if that is `document`, and forget any other.
+    pub fn retain_tag_document(
+        &self,
+        name: &Reference,
+        document: &Digest,
+    ) -> Result<(), StoreError> {
+        let key = key(name);
+        self.write(|tx| {
+            let kept = tx.execute(
+                "UPDATE served SET image = (SELECT image FROM tags WHERE tags.name = ?1)
+                    WHERE name = ?1 AND document = ?2",
+                params![key, document.as_bytes()],
+            )?;
+            if kept == 0 {
+                remove(tx, &key)?;
             }
             Ok(())
         })
@@ -65,6 +90,35 @@ impl Store {
             let current = tag::find(connection, name)?;
             Ok((current == image.map(ImageId)).then_some(document))
         })
+    }
+
+    /// Returns the digests of the document of a tag and of all that it leads to.
+    pub fn tag_document_parts(&self, name: &Reference) -> Result<Vec<Digest>, StoreError> {
+        self.read(|connection| {
+            let mut query =
+                connection.prepare_cached("SELECT part FROM served_parts WHERE name = ?1")?;
+            let rows = query.query_map([key(name)], |row| db::digest(row, 0))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Has the tag `new` lead to the document of the tag `name`, if that has one. Both have the
+    /// same image.
+    pub fn copy_tag_document(&self, name: &Reference, new: &Reference) -> Result<(), StoreError> {
+        let document = self.tag_document(name)?;
+        let parts = self.tag_document_parts(name)?;
+        let image = self.tagged(name)?;
+        match document {
+            Some(document) if key(name) != key(new) => self.set_tag_document(
+                new,
+                &TagDocument {
+                    document,
+                    parts: &parts,
+                    image,
+                },
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the tags that have a document, sorted.
@@ -187,5 +241,34 @@ mod tests {
         assert!(!store.remove_tag_document(&name).expect("nothing there"));
         store.sweep().expect("swept");
         assert!(!store.has_blob(&document).expect("read"));
+    }
+
+    #[test]
+    fn a_tag_that_moves_keeps_its_document_only_when_told() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (root, run) = (directory.path().join("root"), directory.path().join("run"));
+        let store = Store::open(&root, &run).expect("a store");
+        let name = Reference::parse("app:1").expect("a name");
+        let kind = MediaType::from(MediaType::OCI_INDEX);
+        let put = |bytes: &[u8]| store.put_blob(&kind, bytes).expect("stored").digest;
+        let (document, newer) = (put(b"index"), put(b"newer index"));
+        let first = image(&store, "a");
+        store.tag(&name, &first, None).expect("tagged");
+        let new = TagDocument {
+            document,
+            parts: &[],
+            image: Some(first),
+        };
+        store.set_tag_document(&name, &new).expect("set");
+        let other = Reference::parse("other:1").expect("a name");
+        store.tag(&other, &first, None).expect("tagged");
+        store.copy_tag_document(&name, &other).expect("copied");
+
+        store.tag(&name, &image(&store, "b"), None).expect("moved");
+        store.retain_tag_document(&name, &document).expect("kept");
+        assert_eq!(store.tag_document(&name).expect("read"), Some(document));
+        store.retain_tag_document(&name, &newer).expect("forgotten");
+        assert_eq!(store.tag_document(&name).expect("read"), None);
+        assert_eq!(store.tag_document(&other).expect("read"), Some(document));
     }
 }

@@ -1,6 +1,6 @@
 //! Reading archives.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
@@ -53,6 +53,8 @@ pub struct ArchiveImage {
     pub source: ArchiveSource,
     /// Whether the archive has a manifest of the image that is worth keeping.
     pub manifests: ManifestPolicy,
+    /// The index that the names lead to, if the archive has all of it.
+    pub index: Option<ArchiveSource>,
     /// Names as an OCI layout writes them: anything, most often a mere tag.
     labels: Vec<String>,
 }
@@ -179,7 +181,7 @@ impl Archive {
         match (docker, index) {
             (Some(images), index) => {
                 let manifests = match &index {
-                    Some(index) => self.compressed_manifests(index)?,
+                    Some(index) => self.listed_manifests(index)?,
                     None => HashMap::new(),
                 };
                 let images = images
@@ -211,7 +213,7 @@ impl Archive {
     fn docker_image(
         &self,
         image: &DockerImage,
-        manifests: &HashMap<Digest, Descriptor>,
+        manifests: &HashMap<Digest, Listed>,
     ) -> Result<ArchiveImage, ArchiveError> {
         let tags = image.repo_tags.iter().flatten();
         let names = tags.map(|tag| parse_name(tag)).collect::<Result<_, _>>()?;
@@ -219,8 +221,12 @@ impl Archive {
         let config_bytes =
             config_bytes.ok_or_else(|| ArchiveError::Missing(image.config.clone()))?;
         let config_descriptor = Descriptor::of(MediaType::OCI_CONFIG, &config_bytes);
-        if let Some(manifest) = manifests.get(&config_descriptor.digest) {
-            return self.layout_image(names, manifest);
+        if let Some(listed) = manifests.get(&config_descriptor.digest) {
+            let index = listed.index.as_ref();
+            return Ok(ArchiveImage {
+                index: index.map(|index| self.whole(index)).transpose()?.flatten(),
+                ..self.layout_image(names, &listed.manifest)?
+            });
         }
         let invalid = |source| ArchiveError::Config {
             name: image.config.clone(),
@@ -262,37 +268,76 @@ impl Archive {
                 names: places,
             },
             manifests: ManifestPolicy::Discard,
+            index: None,
             labels: Vec::new(),
         })
     }
 
-    /// Returns the manifests with compressed layers that an index names, by configuration.
-    fn compressed_manifests(
-        &self,
-        index: &Index,
-    ) -> Result<HashMap<Digest, Descriptor>, ArchiveError> {
+    /// Returns the manifests that `index.json` leads to, by configuration: those with compressed
+    /// layers, and those of indexes.
+    fn listed_manifests(&self, list: &Index) -> Result<HashMap<Digest, Listed>, ArchiveError> {
         let mut found = HashMap::new();
-        let entries = index.manifests.iter();
-        for entry in entries.filter(|entry| entry.media_type.is_manifest()) {
-            let name = blob_name(&entry.digest);
-            let Some(bytes) = self.contents.read(&name, MAX_MANIFEST_SIZE)? else {
-                continue;
-            };
-            let parsed = ManifestOrIndex::parse(Some(&entry.media_type), &bytes);
-            let parsed = parsed.map_err(|source| ArchiveError::Manifest { name, source })?;
-            if let ManifestOrIndex::Manifest(manifest) = parsed {
-                let uncompressed = |layer: &Descriptor| {
-                    matches!(
-                        layer.media_type.0.as_str(),
-                        MediaType::OCI_LAYER | MediaType::DOCKER_LAYER
-                    )
-                };
-                if !manifest.layers.iter().all(uncompressed) {
-                    found.insert(manifest.config.digest, entry.clone());
+        for entry in &list.manifests {
+            match self.manifest(entry)? {
+                Some(ManifestOrIndex::Manifest(manifest)) if has_compressed_layers(&manifest) => {
+                    let manifest_of = Listed {
+                        manifest: entry.clone(),
+                        index: None,
+                    };
+                    found.insert(manifest.config.digest, manifest_of);
                 }
+                Some(ManifestOrIndex::Index(index)) => {
+                    for child in index.manifests {
+                        if let Some(ManifestOrIndex::Manifest(manifest)) = self.manifest(&child)? {
+                            let manifest_of = Listed {
+                                manifest: child,
+                                index: Some(entry.clone()),
+                            };
+                            found.insert(manifest.config.digest, manifest_of);
+                        }
+                    }
+                }
+                Some(ManifestOrIndex::Manifest(_)) | None => {}
             }
         }
         Ok(found)
+    }
+
+    /// Reads a manifest or index; `None` when the archive does not have it, or it is neither.
+    fn manifest(&self, entry: &Descriptor) -> Result<Option<ManifestOrIndex>, ArchiveError> {
+        if !entry.media_type.is_manifest() && !entry.media_type.is_index() {
+            return Ok(None);
+        }
+        let name = blob_name(&entry.digest);
+        let Some(bytes) = self.contents.read(&name, MAX_MANIFEST_SIZE)? else {
+            return Ok(None);
+        };
+        let parsed = ManifestOrIndex::parse(Some(&entry.media_type), &bytes);
+        let parsed = parsed.map_err(|source| ArchiveError::Manifest { name, source })?;
+        Ok(Some(parsed))
+    }
+
+    /// Returns an index as a source, if the archive has all that it leads to.
+    fn whole(&self, index: &Descriptor) -> Result<Option<ArchiveSource>, ArchiveError> {
+        let mut waiting = vec![index.clone()];
+        let mut seen = HashSet::new();
+        while let Some(entry) = waiting.pop() {
+            if !seen.insert(entry.digest) {
+                continue;
+            }
+            if self.contents.find(&blob_name(&entry.digest))?.is_none() || seen.len() > MAX_PARTS {
+                return Ok(None);
+            }
+            match self.manifest(&entry)? {
+                Some(ManifestOrIndex::Index(index)) => waiting.extend(index.manifests),
+                Some(ManifestOrIndex::Manifest(manifest)) => {
+                    waiting.push(manifest.config);
+                    waiting.extend(manifest.layers);
+                }
+                None => {}
+            }
+        }
+        self.layout_source(index).map(Some)
     }
 
     fn layout_images(&self, index: &Index) -> Result<Vec<ArchiveImage>, ArchiveError> {
@@ -326,23 +371,50 @@ impl Archive {
         names: Vec<Reference>,
         entry: &Descriptor,
     ) -> Result<ArchiveImage, ArchiveError> {
-        let name = blob_name(&entry.digest);
-        let bytes = self.contents.read(&name, MAX_MANIFEST_SIZE)?;
-        let bytes = bytes.ok_or(ArchiveError::Missing(name))?;
         Ok(ArchiveImage {
             names,
-            source: ArchiveSource {
-                contents: Arc::clone(&self.contents),
-                resolved: Resolved {
-                    descriptor: entry.clone(),
-                    bytes,
-                },
-                names: HashMap::new(),
-            },
+            source: self.layout_source(entry)?,
             manifests: ManifestPolicy::Keep,
+            index: match entry.media_type.is_index() {
+                true => self.whole(entry)?,
+                false => None,
+            },
             labels: Vec::new(),
         })
     }
+
+    fn layout_source(&self, entry: &Descriptor) -> Result<ArchiveSource, ArchiveError> {
+        let name = blob_name(&entry.digest);
+        let bytes = self.contents.read(&name, MAX_MANIFEST_SIZE)?;
+        let bytes = bytes.ok_or(ArchiveError::Missing(name))?;
+        Ok(ArchiveSource {
+            contents: Arc::clone(&self.contents),
+            resolved: Resolved {
+                descriptor: entry.clone(),
+                bytes,
+            },
+            names: HashMap::new(),
+        })
+    }
+}
+
+/// A manifest that `index.json` leads to.
+struct Listed {
+    manifest: Descriptor,
+    /// The index that names it, when `index.json` does not.
+    index: Option<Descriptor>,
+}
+
+/// More blobs than an index of images leads to.
+const MAX_PARTS: usize = 20_000;
+
+fn has_compressed_layers(manifest: &Manifest) -> bool {
+    manifest.layers.iter().any(|layer| {
+        !matches!(
+            layer.media_type.0.as_str(),
+            MediaType::OCI_LAYER | MediaType::DOCKER_LAYER
+        )
+    })
 }
 
 /// Tells whether an entry of a layout's index is an image, and not a statement about one.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::ArchiveError;
 use super::source::blob_name;
-use crate::{Store, StoreError};
+use crate::{ImageRecord, Store, StoreError};
 
 const BLOCK: u64 = 512;
 
@@ -35,7 +35,10 @@ struct DockerImage {
 /// A blob of the archive.
 enum Blob {
     Document(Vec<u8>),
-    Layer { size: u64 },
+    /// A blob or layer of the store.
+    Stored {
+        size: u64,
+    },
 }
 
 /// What an archive holds, apart from the fixed parts.
@@ -48,7 +51,7 @@ struct Plan {
 }
 
 /// Writes images as one tar that is an OCI layout and a docker archive. Equal images give equal
-/// bytes. The caller holds the root's lock shared.
+/// bytes. A tag that leads to an index has the whole index in it. The caller holds the root's lock shared.
 pub fn save(store: &Store, images: &[SavedImage], out: &mut File) -> Result<(), ArchiveError> {
     let mut plan = Plan::default();
     for image in merged(images) {
@@ -79,7 +82,7 @@ pub fn save(store: &Store, images: &[SavedImage], out: &mut File) -> Result<(), 
         let name = blob_name(digest);
         match blob {
             Blob::Document(bytes) => write_document(out, &name, bytes)?,
-            Blob::Layer { size } => write_layer(store, out, &DiffId(*digest), *size)?,
+            Blob::Stored { size } => write_stored(store, out, digest, *size)?,
         }
     }
     for (name, bytes) in &documents {
@@ -110,29 +113,28 @@ impl Plan {
     fn add(&mut self, store: &Store, image: &SavedImage) -> Result<(), ArchiveError> {
         let record = store.image(&image.id)?;
         let record = record.ok_or(StoreError::ImageNotFound(image.id))?;
+        let mut names = Vec::new();
+        for name in &image.names {
+            if !self.add_index(store, &record, name)? {
+                names.push(name.clone());
+            }
+        }
+        if names.is_empty() && !image.names.is_empty() {
+            return Ok(());
+        }
         let config = store.image_config_bytes(&image.id)?;
         let mut layers = Vec::with_capacity(record.layers.len());
         for diff_id in &record.layers {
             let layer = store.layer(diff_id)?;
             let size = layer.ok_or(StoreError::LayerNotFound(*diff_id))?.tar_size;
-            self.blobs.insert(*diff_id.digest(), Blob::Layer { size });
+            self.blobs.insert(*diff_id.digest(), Blob::Stored { size });
             layers.push(Descriptor::new(
                 MediaType::OCI_LAYER,
                 *diff_id.digest(),
                 size,
             ));
         }
-        let last = layers.last().map_or(*image.id.digest(), |last| last.digest);
-        self.images.push(DockerImage {
-            config: blob_name(image.id.digest()),
-            repo_tags: (!image.names.is_empty())
-                .then(|| image.names.iter().map(Reference::familiar).collect()),
-            layers: layers
-                .iter()
-                .map(|layer| blob_name(&layer.digest))
-                .collect(),
-            layer_sources: record.layers.iter().copied().zip(layers.clone()).collect(),
-        });
+        self.add_docker_image(&record, &names, &layers);
         let manifest = to_json(&Manifest {
             schema_version: 2,
             media_type: Some(MediaType::OCI_MANIFEST.into()),
@@ -140,16 +142,79 @@ impl Plan {
             layers,
             annotations: None,
         });
-        self.index_image(&image.names, &manifest, &last);
+        self.add_to_index(
+            &names,
+            &Descriptor::of(MediaType::OCI_MANIFEST, &manifest),
+            &record,
+        );
         self.add_document(config);
         self.add_document(manifest);
         Ok(())
     }
 
-    fn index_image(&mut self, names: &[Reference], manifest: &[u8], last: &Digest) {
-        let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, manifest);
+    /// Adds the index that a tag leads to, with all that it leads to as it is. `manifest.json`
+    /// has the tag's image, with the layers of its manifest in the index. Tells whether the tag
+    /// leads to an index.
+    fn add_index(
+        &mut self,
+        store: &Store,
+        image: &ImageRecord,
+        name: &Reference,
+    ) -> Result<bool, ArchiveError> {
+        let Some(document) = store.tag_document(name)? else {
+            return Ok(false);
+        };
+        let mut blobs = Vec::new();
+        let mut manifest = None;
+        for part in store.tag_document_parts(name)? {
+            let blob = store.blob(&part)?;
+            let blob = blob.ok_or(StoreError::BlobNotFound(part))?;
+            if manifest.is_none() && blob.media_type.is_manifest() {
+                manifest = store.manifest_document(&image.id, &part)?;
+            }
+            blobs.push(blob);
+        }
+        let index = blobs.iter().find(|blob| blob.digest == document);
+        let (Some(index), Some(manifest)) = (index, manifest) else {
+            return Ok(false);
+        };
+        let names = std::slice::from_ref(name);
+        self.add_docker_image(image, names, &manifest.layers);
+        self.add_to_index(names, index, image);
+        let stored = |blob: &Descriptor| (blob.digest, Blob::Stored { size: blob.size });
+        self.blobs.extend(blobs.iter().map(stored));
+        Ok(true)
+    }
+
+    fn add_docker_image(
+        &mut self,
+        image: &ImageRecord,
+        names: &[Reference],
+        layers: &[Descriptor],
+    ) {
+        self.images.push(DockerImage {
+            config: blob_name(image.id.digest()),
+            repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
+            layers: layers
+                .iter()
+                .map(|layer| blob_name(&layer.digest))
+                .collect(),
+            layer_sources: image
+                .layers
+                .iter()
+                .copied()
+                .zip(layers.iter().cloned())
+                .collect(),
+        });
+    }
+
+    fn add_to_index(&mut self, names: &[Reference], descriptor: &Descriptor, image: &ImageRecord) {
+        let last = image
+            .layers
+            .last()
+            .map_or(image.id.digest(), DiffId::digest);
         if names.is_empty() {
-            self.index.push(descriptor);
+            self.index.push(descriptor.clone());
             return;
         }
         for name in names {
@@ -184,21 +249,20 @@ fn write_document(out: &mut File, name: &str, bytes: &[u8]) -> Result<(), Archiv
     write_padding(out, size)
 }
 
-fn write_layer(
+fn write_stored(
     store: &Store,
     out: &mut File,
-    diff_id: &DiffId,
+    digest: &Digest,
     size: u64,
 ) -> Result<(), ArchiveError> {
-    let tar = store.open_blob(diff_id.digest())?;
-    let tar = tar.ok_or(StoreError::LayerNotFound(*diff_id))?;
-    let name = blob_name(diff_id.digest());
-    write_header(out, &name, tar::EntryType::Regular, size)?;
+    let blob = store.open_blob(digest)?;
+    let blob = blob.ok_or(StoreError::BlobNotFound(*digest))?;
+    write_header(out, &blob_name(digest), tar::EntryType::Regular, size)?;
     // Between files this is copy_file_range or splice: the bytes stay in the kernel.
-    let copied = io::copy(&mut tar.take(size), out).map_err(ArchiveError::Write)?;
+    let copied = io::copy(&mut blob.take(size), out).map_err(ArchiveError::Write)?;
     if copied != size {
         return Err(ArchiveError::Store(StoreError::SizeMismatch {
-            digest: *diff_id.digest(),
+            digest: *digest,
             expected: size,
             found: copied,
         }));

@@ -82,11 +82,7 @@ pub fn copy(
         started(Vec::new());
         return Ok(copied(CopyOutcome::UpToDate));
     }
-    let config_bytes = fetch_config(source, &manifest.config)?;
-    let config = ImageConfig::parse(&config_bytes).map_err(|error| CopyError::Config {
-        digest: manifest.config.digest,
-        source: error,
-    })?;
+    let (config, config_bytes) = image_config(source, &manifest.config)?;
     let layers = layers(descriptor, manifest, &config)?;
     started(layers.iter().map(|(layer, _)| *layer).collect());
     copy_layers(source, target, options, &layers)?;
@@ -158,6 +154,21 @@ fn verify(kind: &'static str, expected: &Digest, bytes: &[u8]) -> Result<(), Cop
         expected: *expected,
         found,
     })
+}
+
+/// Fetches the configuration that `descriptor` is about from `source`: parsed, and its bytes.
+pub fn image_config(
+    source: &dyn Source,
+    descriptor: &Descriptor,
+) -> Result<(ImageConfig, Vec<u8>), CopyError> {
+    let bytes = fetch_config(source, descriptor)?;
+    match ImageConfig::parse(&bytes) {
+        Ok(config) => Ok((config, bytes)),
+        Err(source) => Err(CopyError::Config {
+            digest: descriptor.digest,
+            source,
+        }),
+    }
 }
 
 fn fetch_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>, CopyError> {

@@ -16,6 +16,15 @@ pub enum Extent {
     Platform(Platform),
 }
 
+/// What was copied.
+#[derive(Debug, Clone)]
+pub struct Mirrored {
+    /// What was named.
+    pub named: Descriptor,
+    /// The configurations and layers that it leads to.
+    pub blobs: Vec<Descriptor>,
+}
+
 /// How deep indexes may name indexes.
 const MAX_DEPTH: usize = 4;
 
@@ -35,7 +44,7 @@ struct Document {
 }
 
 /// Copies what `source` names to `target`: blobs first, then manifests, what was named last.
-/// Nothing is changed, so all digests stay. Returns what was named.
+/// Nothing is changed, so all digests stay.
 ///
 /// `options.platform` plays no part.
 pub fn mirror(
@@ -43,7 +52,7 @@ pub fn mirror(
     target: &dyn Target,
     extent: &Extent,
     options: &CopyOptions<'_>,
-) -> Result<Descriptor, CopyError> {
+) -> Result<Mirrored, CopyError> {
     let named = match extent {
         Extent::Platform(platform) => {
             let selected = select(source, platform)?;
@@ -89,7 +98,10 @@ pub fn mirror(
     target
         .put_manifest(&named.descriptor.media_type, &named.bytes)
         .map_err(CopyError::Target)?;
-    Ok(named.descriptor)
+    Ok(Mirrored {
+        named: named.descriptor,
+        blobs: found.blobs,
+    })
 }
 
 /// What a document leads to, each once.

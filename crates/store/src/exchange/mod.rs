@@ -1,6 +1,7 @@
 //! Moving images: where they come from ([`Source`]), where they go ([`Target`]), [`copy`], [`push`]
 //! and [`mirror`].
 
+mod blob_target;
 mod copy;
 mod copy_error;
 mod error;
@@ -15,12 +16,13 @@ mod stream;
 mod traits;
 mod transfer;
 
-pub use copy::{Copied, CopyOptions, CopyOutcome, copy};
+pub use blob_target::BlobTarget;
+pub use copy::{Copied, CopyOptions, CopyOutcome, copy, image_config};
 pub use copy_error::{CopyError, Side};
 pub use error::{ExchangeError, Fault};
 pub use event::{Event, LayerId};
 pub use layout_target::LayoutTarget;
-pub use mirror::{Extent, mirror};
+pub use mirror::{Extent, Mirrored, mirror};
 pub use opener::OpenSource;
 pub use push::{Compress, Packing, Reuse, push};
 pub use store_source::StoreSource;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek as _, SeekFrom};
 
-use oci::{Descriptor, ImageId, MediaType};
+use oci::{Descriptor, ImageId, MAX_MANIFEST_SIZE, MediaType, Reference};
 
 use super::opener::OpenSource;
 use super::{ExchangeError, Resolved, Source};
@@ -33,6 +33,17 @@ impl<'a> StoreSource<'a> {
         Ok(Self::with_manifest(store, &media_type, bytes))
     }
 
+    /// Prepares the document of a tag, with all that it leads to. `None` when the tag has none.
+    pub fn of_tag(store: &'a Store, name: &Reference) -> Result<Option<Self>, StoreError> {
+        let Some(digest) = store.tag_document(name)? else {
+            return Ok(None);
+        };
+        let found = store.blob(&digest)?;
+        let media_type = found.ok_or(StoreError::BlobNotFound(digest))?.media_type;
+        let bytes = store.read_blob(&digest, MAX_MANIFEST_SIZE)?;
+        Ok(Some(Self::with_manifest(store, &media_type, bytes)))
+    }
+
     /// Takes a manifest whose blobs the store has.
     pub(super) fn with_manifest(store: &'a Store, media_type: &MediaType, bytes: Vec<u8>) -> Self {
         let manifest = Resolved {
@@ -61,8 +72,8 @@ impl Source for StoreSource<'_> {
         if descriptor.digest == self.manifest.descriptor.digest {
             return Ok(self.manifest.bytes.clone());
         }
-        let missing = StoreError::BlobNotFound(descriptor.digest);
-        Err(ExchangeError::permanent(missing))
+        let bytes = self.store.read_blob(&descriptor.digest, MAX_MANIFEST_SIZE);
+        bytes.map_err(ExchangeError::permanent)
     }
 
     fn open_blob(

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use oci::{
     Descriptor, DiffId, Digest, Hasher, MAX_CONFIG_SIZE, ManifestError, ManifestOrIndex, MediaType,
@@ -15,7 +14,7 @@ use oci::{
 use super::stream::{ChannelReader, Stream};
 use super::{BlobOutcome, ExchangeError, Fault, OpenBlob, Progress, Target};
 use crate::error::is_full;
-use crate::{BlobWriter, NewImage, NewLayer, Scratch, Store, StoreError, Timestamp};
+use crate::{BlobWriter, NewImage, NewLayer, Scratch, Store, StoreError};
 
 /// How much goes from the thread that fetches and hashes to the thread that unpacks at once.
 const BUFFER: usize = 256 << 10;
@@ -47,9 +46,6 @@ pub struct StoreTarget<'a> {
     /// kept for another try.
     come: Mutex<Vec<DiffId>>,
 }
-
-/// How long what has come of an image waits for the rest.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl std::fmt::Debug for StoreTarget<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -102,17 +98,7 @@ impl Target for StoreTarget<'_> {
 
     fn expect(&self, layers: &[&Descriptor]) -> Result<(), ExchangeError> {
         let needed = layers.iter().map(|blob| self.needed(blob));
-        let needed = needed.fold(0, u64::saturating_add);
-        let free = self.store.free_space().map_err(ExchangeError::permanent)?;
-        if needed <= free {
-            return Ok(());
-        }
-        let root = self.store.root().to_owned();
-        Err(ExchangeError::permanent(StoreError::NoRoom {
-            root,
-            needed,
-            free,
-        }))
+        require_room(self.store, needed.fold(0, u64::saturating_add))
     }
 
     fn put_blob(
@@ -130,7 +116,7 @@ impl Target for StoreTarget<'_> {
         };
         let is_document = diff_id.is_none() && !descriptor.media_type.is_layer();
         let put = if is_document {
-            self.put_document(&incoming)
+            put_document(self.store, &incoming)
         } else if is_tar(descriptor, diff_id) {
             self.put_tar(&incoming)
         } else {
@@ -160,12 +146,47 @@ fn is_tar(descriptor: &Descriptor, diff_id: Option<&DiffId>) -> bool {
     }
 }
 
+/// Fails when `needed` bytes do not fit on the disk of the store.
+pub(super) fn require_room(store: &Store, needed: u64) -> Result<(), ExchangeError> {
+    let free = store.free_space().map_err(ExchangeError::permanent)?;
+    if needed <= free {
+        return Ok(());
+    }
+    let root = store.root().to_owned();
+    Err(ExchangeError::permanent(StoreError::NoRoom {
+        root,
+        needed,
+        free,
+    }))
+}
+
+/// Receives a blob that is not unpacked.
+pub(super) fn put_document(
+    store: &Store,
+    incoming: &Incoming<'_>,
+) -> Result<BlobOutcome, ExchangeError> {
+    let mut writer = store
+        .blob_writer(incoming.blob)
+        .map_err(ExchangeError::permanent)?;
+    if writer.is_complete() {
+        return Ok(BlobOutcome::Existed);
+    }
+    let mut stream = incoming.stream(writer.offset());
+    if let Err(error) = io::copy(&mut stream, &mut writer) {
+        let failure = stream.into_failure();
+        let failure = failure.unwrap_or_else(|| ExchangeError::permanent(error));
+        return Err(abandon(writer, failure));
+    }
+    writer.commit().map_err(wrong_content)?;
+    Ok(BlobOutcome::Stored)
+}
+
 /// A blob on its way in.
-struct Incoming<'a> {
-    blob: &'a Descriptor,
-    diff_id: Option<&'a DiffId>,
-    open: &'a OpenBlob<'a>,
-    progress: &'a Progress<'a>,
+pub(super) struct Incoming<'a> {
+    pub(super) blob: &'a Descriptor,
+    pub(super) diff_id: Option<&'a DiffId>,
+    pub(super) open: &'a OpenBlob<'a>,
+    pub(super) progress: &'a Progress<'a>,
 }
 
 impl<'a> Incoming<'a> {
@@ -198,9 +219,7 @@ impl StoreTarget<'_> {
 
     /// Keeps a layer until the image is there, or for a while.
     fn keep(&self, layer: DiffId) -> Result<(), StoreError> {
-        let kept = i64::try_from(KEPT.as_nanos()).unwrap_or(i64::MAX);
-        let until = Timestamp(Timestamp::now().0.saturating_add(kept));
-        self.store.lease(layer.digest(), until)?;
+        self.store.keep_for_another_try(layer.digest())?;
         let mut come = self.come.lock().unwrap_or_else(PoisonError::into_inner);
         come.push(layer);
         Ok(())
@@ -233,25 +252,6 @@ impl StoreTarget<'_> {
             times: &[],
         })?;
         Ok(Digest::of(bytes))
-    }
-
-    /// Receives a blob that is not a layer.
-    fn put_document(&self, incoming: &Incoming<'_>) -> Result<BlobOutcome, ExchangeError> {
-        let mut writer = self
-            .store
-            .blob_writer(incoming.blob)
-            .map_err(ExchangeError::permanent)?;
-        if writer.is_complete() {
-            return Ok(BlobOutcome::Existed);
-        }
-        let mut stream = incoming.stream(writer.offset());
-        if let Err(error) = io::copy(&mut stream, &mut writer) {
-            let failure = stream.into_failure();
-            let failure = failure.unwrap_or_else(|| ExchangeError::permanent(error));
-            return Err(abandon(writer, failure));
-        }
-        writer.commit().map_err(wrong_content)?;
-        Ok(BlobOutcome::Stored)
     }
 
     /// Receives an uncompressed layer: its tar is the blob, so there is one file and one hash.

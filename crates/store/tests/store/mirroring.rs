@@ -56,7 +56,7 @@ fn copied(
     name: Option<&str>,
 ) -> Result<Descriptor, CopyError> {
     let layout = LayoutTarget::open(root).expect("a layout");
-    let copied = mirror(source, &layout, extent, &options(&|_| {}))?;
+    let copied = mirror(source, &layout, extent, &options(&|_| {}))?.named;
     layout.name(&copied, name).expect("named");
     Ok(copied)
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use oci::Platform;
 use strata::describe;
 use strata::ops::load::{ArchiveInput, load};
 
@@ -34,7 +33,6 @@ pub(crate) const COMMAND: Command = Command {
 
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     let platform = name::platform(arguments.text("platform"), session)?;
-    let platform = platform.unwrap_or_else(Platform::host);
     let input = match arguments.text("input").filter(|path| *path != "-") {
         Some(path) => {
             // docker's words for a path that is not there.
@@ -51,7 +49,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         None => ArchiveInput::Stream(Box::new(io::stdin())),
     };
     // docker streams the errors of a load, so they come without the daemon's introduction.
-    let loaded = load(session.engine()?, input, &platform, &|_| {})
+    let loaded = load(session.engine()?, input, platform.as_ref(), &|_| {})
         .map_err(|error| CommandError::client(describe(&error)))?;
     let mut text = String::new();
     for image in loaded {

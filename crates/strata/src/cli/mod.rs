@@ -27,6 +27,7 @@ mod listing;
 mod load;
 mod login;
 mod logs;
+mod manifest;
 mod monitor;
 mod name;
 mod output;

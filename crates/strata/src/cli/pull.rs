@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use oci::{Platform, Reference};
 use store::Event;
-use strata::ops::pull::{Freshness, Pulled, pull, tags};
+use strata::Engine;
+use strata::ops::pull::{Freshness, PullError, Pulled, pull, pull_all_platforms, tags};
 
 use super::background;
 use super::command::{Arity, Command};
@@ -21,6 +22,10 @@ pub(crate) const COMMAND: Command = Command {
     about: "Download an image from a registry",
     flags: &[
         Flag::switch("all-tags", "Download all tagged images in the repository").short('a'),
+        Flag::switch(
+            "all-platforms",
+            "Download the images of all platforms and keep the index, to be pushed whole",
+        ),
         Flag::switched_on("disable-content-trust", "Skip image verification"),
         Flag::one(
             "platform",
@@ -39,14 +44,29 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     let platform = name::platform(arguments.text("platform"), session)?;
     let platform = platform.unwrap_or_else(Platform::host);
     let is_quiet = arguments.is_on("quiet");
+    let all_platforms = arguments.is_on("all-platforms");
+    if all_platforms && given.digest().is_some() {
+        return Err(CommandError::client(
+            "--all-platforms needs a tag: an index that is kept is known by its tag",
+        ));
+    }
+    let fetch = match all_platforms {
+        true => pull_all_platforms,
+        false => pull,
+    };
+    let wanted = Pull {
+        platform: &platform,
+        fetch,
+        is_quiet,
+    };
     if arguments.is_on("all-tags") {
-        return pull_all(&given, &platform, is_quiet, session);
+        return pull_all(&given, &wanted, session);
     }
     let name = given.clone().or_latest();
     if name != given && !is_quiet {
         session.out.line("Using default tag: latest")?;
     }
-    let pulled = pull_with_progress(&name, &platform, is_quiet, Channel::Stdout, session)?;
+    let pulled = wanted.one(&name, Channel::Stdout, session)?;
     if is_quiet {
         session.out.line(&name.to_string())?;
     } else {
@@ -63,10 +83,20 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     Ok(Exit::SUCCESS)
 }
 
+/// The operation that fetches: the image of one platform or those of all.
+type Fetch =
+    fn(&Engine, &Reference, &Platform, &(dyn Fn(Event) + Sync)) -> Result<Pulled, PullError>;
+
+/// How to pull.
+struct Pull<'a> {
+    platform: &'a Platform,
+    fetch: Fetch,
+    is_quiet: bool,
+}
+
 fn pull_all(
     repository: &Reference,
-    platform: &Platform,
-    is_quiet: bool,
+    wanted: &Pull<'_>,
     session: &mut Session,
 ) -> Result<Exit, CommandError> {
     if repository.tag().is_some() || repository.digest().is_some() {
@@ -75,15 +105,15 @@ fn pull_all(
     let mut last = String::new();
     for tag in tags(session.engine()?, repository)? {
         let name = repository.with_tag(&tag)?;
-        let pulled = pull_with_progress(&name, platform, is_quiet, Channel::Stdout, session)?;
+        let pulled = wanted.one(&name, Channel::Stdout, session)?;
         let text = result(&pulled, &name, repository);
         let (digest, status) = text.split_once('\n').unwrap_or((&text, ""));
-        if !is_quiet {
+        if !wanted.is_quiet {
             session.out.line(digest)?;
         }
         status.clone_into(&mut last);
     }
-    if !is_quiet {
+    if !wanted.is_quiet {
         session.out.data(&last)?;
     }
     session.out.line(&repository.to_string())?;
@@ -101,7 +131,8 @@ fn result(pulled: &Pulled, name: &Reference, shown: &Reference) -> String {
     format!("Digest: {digest}\nStatus: {status} {}\n", shown.familiar())
 }
 
-/// Pulls `name` and shows what happens on `channel`, unless told to be quiet.
+/// Pulls the image that `name` names for `platform` and shows what happens on `channel`, unless
+/// told to be quiet.
 pub(crate) fn pull_with_progress(
     name: &Reference,
     platform: &Platform,
@@ -109,20 +140,36 @@ pub(crate) fn pull_with_progress(
     channel: Channel,
     session: &Session,
 ) -> Result<Pulled, CommandError> {
-    let engine = session.engine()?;
-    if is_quiet {
-        return Ok(pull(engine, name, platform, &|_| {})?);
-    }
-    let what = match (name.tag(), name.digest()) {
-        (_, Some(digest)) => digest.to_string(),
-        (tag, None) => tag.unwrap_or_default().to_owned(),
+    let wanted = Pull {
+        platform,
+        fetch: pull,
+        is_quiet,
     };
-    let heading = format!("{what}: Pulling from {}", name.path());
-    let transfer = Transfer::new(Direction::Pull, Some(heading), channel.columns());
-    let transfer = Mutex::new(transfer);
-    Ok(pull(engine, name, platform, &|event| {
-        show(&transfer, &event, channel);
-    })?)
+    wanted.one(name, channel, session)
+}
+
+impl Pull<'_> {
+    fn one(
+        &self,
+        name: &Reference,
+        channel: Channel,
+        session: &Session,
+    ) -> Result<Pulled, CommandError> {
+        let engine = session.engine()?;
+        if self.is_quiet {
+            return Ok((self.fetch)(engine, name, self.platform, &|_| {})?);
+        }
+        let what = match (name.tag(), name.digest()) {
+            (_, Some(digest)) => digest.to_string(),
+            (tag, None) => tag.unwrap_or_default().to_owned(),
+        };
+        let heading = format!("{what}: Pulling from {}", name.path());
+        let transfer = Transfer::new(Direction::Pull, Some(heading), channel.columns());
+        let transfer = Mutex::new(transfer);
+        Ok((self.fetch)(engine, name, self.platform, &|event| {
+            show(&transfer, &event, channel);
+        })?)
+    }
 }
 
 /// Writes what `event` tells. Events come from several threads; the lock keeps lines whole.

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use layer::Compression;
-use oci::Reference;
+use oci::{Platform, Reference};
 use strata::ops::push::{PushError, Wanted, local_tags, push};
 
 use super::command::{Arity, Command};
@@ -27,9 +27,13 @@ pub(crate) const COMMAND: Command = Command {
             "Compress layers as gzip[:1-12] or zstd[:1-19]; without it, those that are compressed already go as they are, others as gzip:2",
         ),
         Flag::switched_on("disable-content-trust", "Skip image signing"),
+        Flag::one(
+            "platform",
+            "string",
+            "Push only the image for this platform; without it, an index goes whole",
+        ),
         Flag::switch("quiet", "Suppress verbose output").short('q'),
     ],
-    refused: &["platform"],
     arity: Arity::Exactly(1),
     run,
     ..Command::DEFAULT
@@ -45,6 +49,10 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             arguments.invalid("compression", text, formats)
         })?,
         None => Wanted::Any,
+    };
+    let platform = match arguments.text("platform") {
+        None => None,
+        text => name::platform(text, session)?,
     };
     if given.digest().is_some() {
         return Err(CommandError::client("cannot push a digest reference"));
@@ -70,7 +78,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         false => vec![name],
     };
     for name in &names {
-        push_one(name, wanted, is_quiet, session)?;
+        push_one(name, platform.as_ref(), wanted, is_quiet, session)?;
     }
     if is_quiet {
         session.out.line(&given.to_string())?;
@@ -102,13 +110,14 @@ fn compression(text: &str) -> Option<Wanted> {
 
 fn push_one(
     name: &Reference,
+    platform: Option<&Platform>,
     wanted: Wanted,
     is_quiet: bool,
     session: &mut Session,
 ) -> Result<(), CommandError> {
     let columns = Channel::Stdout.columns();
     let transfer = Mutex::new(Transfer::new(Direction::Push, None, columns));
-    let copied = push(session.engine()?, name, wanted, &|event| {
+    let pushed = push(session.engine()?, name, platform, wanted, &|event| {
         if !is_quiet {
             show(&transfer, &event, Channel::Stdout);
         }
@@ -118,8 +127,8 @@ fn push_one(
         session.out.line(&format!(
             "{}: digest: {} size: {}",
             name.tag().unwrap_or_default(),
-            copied.manifest.digest,
-            copied.manifest.size
+            pushed.digest,
+            pushed.size
         ))?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use store::ResolveError;
 use strata::container::Container;
 use strata::container::supervise::Ends;
 use strata::ops::create::{CreateError, CreateOptions, create};
+use strata::ops::pull::unpack_platform;
 
 use super::attach::{Attachment, run_attached};
 use super::background;
@@ -118,7 +119,13 @@ fn create_container(
     if policy == PullPolicy::Always {
         pull(image, &options, is_quiet, session)?;
     }
-    let created = match create(session.store()?, image, options.clone()) {
+    let mut created = create(session.store()?, image, options.clone());
+    if let Err(CreateError::OtherPlatform { .. }) = created
+        && unpack(image, &options, session)?
+    {
+        created = create(session.store()?, image, options.clone());
+    }
+    let created = match created {
         Ok(created) => created,
         Err(error) if policy == PullPolicy::Missing && is_missing(&error) => {
             let shown = name::parse(image)?.or_latest().familiar();
@@ -159,6 +166,16 @@ fn is_missing(error: &CreateError) -> bool {
         error,
         CreateError::Image(ResolveError::NotFound { .. }) | CreateError::OtherPlatform { .. }
     )
+}
+
+/// Unpacks the image for the wanted platform, if the store has an index with it.
+fn unpack(image: &str, options: &CreateOptions, session: &Session) -> Result<bool, CommandError> {
+    match (&options.platform, name::parse(image)) {
+        (Some(platform), Ok(name)) => {
+            Ok(unpack_platform(session.store()?, &name.or_latest(), platform)?.is_some())
+        }
+        _ => Ok(false),
+    }
 }
 
 fn pull(

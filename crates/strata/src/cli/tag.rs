@@ -1,5 +1,7 @@
 //! `strata tag`.
 
+use oci::Reference;
+
 use super::command::{Arity, Command};
 use super::error::{CommandError, Exit};
 use super::flags::Arguments;
@@ -21,6 +23,18 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     let lock = store.lock_shared()?;
     let image = name::resolve(store, &arguments.positional[0])?;
     store.tag(&target, &image.id, None)?;
+    if let Some(source) = image
+        .tags
+        .iter()
+        .find(|tag| is_meant(tag, &arguments.positional[0]))
+    {
+        store.copy_tag_document(source, &target)?;
+    }
     drop(lock);
     Ok(Exit::SUCCESS)
+}
+
+/// Tells whether a tag is what was written, and not the image's id.
+fn is_meant(tag: &Reference, written: &str) -> bool {
+    name::parse(written).is_ok_and(|name| name.digest().is_none() && name.or_latest() == *tag)
 }

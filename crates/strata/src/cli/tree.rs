@@ -8,8 +8,8 @@ use super::flags::{Arguments, Flag, FlagError, Flags, Order};
 use super::session::Session;
 use super::{
     background, build, builder_prune, commit, container_start, copy, export, history, image_prune,
-    images, import, info, inspect, load, login, logs, monitor, ps, pull, push, registry_serve, rm,
-    rmi, run, save, tag, version,
+    images, import, info, inspect, load, login, logs, manifest, monitor, ps, pull, push,
+    registry_serve, rm, rmi, run, save, tag, version,
 };
 
 /// All commands.
@@ -33,6 +33,11 @@ const COMMANDS: &[&Command] = &[
     &login::LOGIN,
     &login::LOGOUT,
     &logs::COMMAND,
+    &manifest::ANNOTATE,
+    &manifest::CREATE,
+    &manifest::INSPECT,
+    &manifest::PUSH,
+    &manifest::RM,
     &monitor::COMMAND,
     &ps::COMMAND,
     &pull::COMMAND,
@@ -54,6 +59,10 @@ const GROUPS: &[(&str, &str)] = &[
     ("buildx", "Build images"),
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    (
+        "manifest",
+        "Manage Docker image manifests and manifest lists",
+    ),
     ("registry", "Serve the store as a registry"),
     ("system", "Manage strata"),
 ];

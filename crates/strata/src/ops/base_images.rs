@@ -73,12 +73,21 @@ impl BaseImages for EngineImages<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let copied = pull::pull(self.engine, &name, platform, &|_| {})
-            .map_err(|error| Described::new(&error))?
-            .copied;
+        let described = |error| Described::new(&error);
+        let here = match self.policy {
+            PullPolicy::Always => None,
+            _ => pull::unpack_platform(store, &name, platform).map_err(described)?,
+        };
+        let id = match here {
+            Some(id) => id,
+            None => {
+                let pulled = pull::pull(self.engine, &name, platform, &|_| {});
+                pulled.map_err(described)?.copied.image
+            }
+        };
         Ok(BaseImage {
-            id: copied.image,
-            config: store.image_config(&copied.image)?,
+            id,
+            config: store.image_config(&id)?,
         })
     }
 

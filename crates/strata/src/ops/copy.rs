@@ -96,11 +96,11 @@ pub fn copy(
                 Place::Registry(from) => remote.mounting_from(from),
                 Place::Layout(..) | Place::Archive(..) => remote,
             };
-            mirror(&*source, &remote, extent, &options)?
+            mirror(&*source, &remote, extent, &options)?.named
         }
         Place::Layout(path, name) => {
             let layout = LayoutTarget::open(path)?;
-            let copied = mirror(&*source, &layout, extent, &options)?;
+            let copied = mirror(&*source, &layout, extent, &options)?.named;
             layout.name(&copied, name.as_deref())?;
             copied
         }

@@ -4,7 +4,10 @@ use std::io::Read;
 use std::path::Path;
 
 use oci::{ImageId, Platform, Reference};
-use store::{Archive, ArchiveError, CopyError, CopyOptions, Event, StoreError, StoreTarget, copy};
+use store::{
+    Archive, ArchiveError, BlobTarget, CopyError, CopyOptions, Event, Extent, StoreError,
+    StoreTarget, TagDocument, copy, mirror,
+};
 
 use super::layers::{decompress, unpack};
 use crate::Engine;
@@ -49,11 +52,13 @@ pub enum LoadError {
     Store(#[from] StoreError),
 }
 
-/// Loads every image of an archive and names it as the archive does.
+/// Loads every image of an archive and names it as the archive does. Of an index, the image for
+/// `platform` is unpacked, this machine's when there is none; then an index that the archive has
+/// all of is kept too, as `pull --all-platforms` keeps it.
 pub fn load(
     engine: &Engine,
     input: ArchiveInput<'_>,
-    platform: &Platform,
+    platform: Option<&Platform>,
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Vec<Loaded>, LoadError> {
     let store = engine.store();
@@ -66,13 +71,33 @@ pub fn load(
     for image in archive.images()? {
         let target = StoreTarget::new(store, &unpack).manifests(image.manifests);
         let options = CopyOptions {
-            platform: platform.clone(),
+            platform: platform.cloned().unwrap_or_else(Platform::host),
             parallel: super::parallel_layers(),
             events,
         };
-        let copied = copy(&image.source, &target, &options)?;
+        // Without a wish, it is the image that `manifest.json` has chosen.
+        let source = match (&image.index, platform) {
+            (Some(index), Some(_)) => index,
+            _ => &image.source,
+        };
+        let copied = copy(source, &target, &options)?;
         for name in &image.names {
             store.tag(name, &copied.image, None)?;
+        }
+        if let (Some(index), None) = (&image.index, platform) {
+            let target = BlobTarget::new(store);
+            let document = mirror(index, &target, &Extent::Whole, &options)?
+                .named
+                .digest;
+            let parts = target.parts();
+            for name in &image.names {
+                let document = TagDocument {
+                    document,
+                    parts: &parts,
+                    image: Some(copied.image),
+                };
+                store.set_tag_document(name, &document)?;
+            }
         }
         loaded.push(Loaded {
             id: copied.image,

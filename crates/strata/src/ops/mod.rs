@@ -16,6 +16,7 @@ pub mod launch;
 pub mod layers;
 pub mod load;
 pub mod login;
+pub mod manifest_list;
 mod parallel;
 pub mod pull;
 pub mod push;

@@ -1,8 +1,11 @@
 //! Images from a registry.
 
-use oci::{Descriptor, MAX_MANIFEST_SIZE, ManifestOrIndex, Platform, Reference};
-use registry::ClientError;
-use store::{Copied, CopyError, CopyOptions, Event, StoreError, StoreTarget, copy};
+use oci::{Descriptor, ImageId, Index, MAX_MANIFEST_SIZE, ManifestOrIndex, Platform, Reference};
+use registry::{ClientError, Remote};
+use store::{
+    BlobTarget, Copied, CopyError, CopyOptions, Event, Extent, Source as _, Store, StoreError,
+    StoreSource, StoreTarget, TagDocument, copy, mirror,
+};
 
 use super::layers::unpack;
 use crate::Engine;
@@ -51,28 +54,122 @@ pub fn pull(
 ) -> Result<Pulled, PullError> {
     let store = engine.store();
     let lock = store.lock_shared()?;
+    let remote = engine.client()?.repository(name)?;
+    let pulled = pull_image(store, &remote, name, platform, events)?;
+    drop(lock);
+    Ok(pulled)
+}
+
+/// Pulls all images of the index that `name` (a tag) leads to. Only the one for `platform` is
+/// unpacked, else the first; of the others the store has all blobs, so that a push of the tag sends
+/// the whole index. What is no index is pulled as [`pull()`] does it.
+pub fn pull_all_platforms(
+    engine: &Engine,
+    name: &Reference,
+    platform: &Platform,
+    events: &(dyn Fn(Event) + Sync),
+) -> Result<Pulled, PullError> {
+    let store = engine.store();
+    let lock = store.lock_shared()?;
+    let client = engine.client()?;
+    let resolved = client.repository(name)?.resolve();
+    let resolved = resolved.map_err(CopyError::Source)?;
+    let document = resolved.descriptor.digest;
+    // The tag may move meanwhile.
+    let remote = client.repository(&name.clone().with_digest(document))?;
+    let parsed = ManifestOrIndex::parse(Some(&resolved.descriptor.media_type), &resolved.bytes);
+    let index = match parsed {
+        Ok(ManifestOrIndex::Index(index)) => index,
+        Ok(ManifestOrIndex::Manifest(_)) | Err(_) => {
+            return pull_image(store, &remote, name, platform, events);
+        }
+    };
+    let platform = nearest(&index, platform);
+    let pulled = pull_image(store, &remote, name, platform, events)?;
+    let target = BlobTarget::new(store);
+    let mirrored = mirror(&remote, &target, &Extent::Whole, &options(platform, events))?;
+    store.set_tag_document(
+        name,
+        &TagDocument {
+            document,
+            parts: &target.parts(),
+            image: Some(pulled.copied.image),
+        },
+    )?;
+    remote.record_origins(store, &mirrored.blobs)?;
+    drop(lock);
+    Ok(pulled)
+}
+
+/// Unpacks the image for `platform` of the index that the store has under the tag `name`, and
+/// gives it the tag. `None` when there is no such index or image.
+pub fn unpack_platform(
+    store: &Store,
+    name: &Reference,
+    platform: &Platform,
+) -> Result<Option<ImageId>, PullError> {
+    if name.digest().is_some() {
+        return Ok(None);
+    }
+    let lock = store.lock_shared()?;
+    let Some(source) = StoreSource::of_tag(store, name)? else {
+        return Ok(None);
+    };
+    let target = StoreTarget::new(store, &unpack);
+    let copied = match copy(&source, &target, &options(platform, &|_| {})) {
+        Err(CopyError::NoMatchingPlatform(_)) => return Ok(None),
+        copied => copied?,
+    };
+    store.tag(name, &copied.image, None)?;
+    store.set_tag_manifest(name, &copied.manifest.digest)?;
+    store.retain_tag_document(name, &copied.named.digest)?;
+    drop(lock);
+    Ok(Some(copied.image))
+}
+
+/// Returns `platform` if the index has an image for it, else the platform of its first image.
+fn nearest<'a>(index: &'a Index, platform: &'a Platform) -> &'a Platform {
+    let mut others = index.manifests.iter().filter_map(|entry| {
+        let other = entry.platform.as_ref();
+        other.filter(|other| entry.media_type.is_manifest() && other.os != "unknown")
+    });
+    match (index.select(platform), others.next()) {
+        (None, Some(other)) => other,
+        _ => platform,
+    }
+}
+
+fn options<'a>(platform: &Platform, events: &'a (dyn Fn(Event) + Sync)) -> CopyOptions<'a> {
+    CopyOptions {
+        platform: platform.clone(),
+        parallel: super::parallel_layers(),
+        events,
+    }
+}
+
+fn pull_image(
+    store: &Store,
+    remote: &Remote,
+    name: &Reference,
+    platform: &Platform,
+    events: &(dyn Fn(Event) + Sync),
+) -> Result<Pulled, PullError> {
     let before = match name.digest() {
         Some(_) => store.resolve(&name.to_string()).ok().map(|image| image.id),
         None => store.tagged(name)?,
     };
-    let remote = engine.client()?.repository(name)?;
     let target = StoreTarget::new(store, &unpack);
-    let options = CopyOptions {
-        platform: platform.clone(),
-        parallel: super::parallel_layers(),
-        events,
-    };
-    let copied = copy(&remote, &target, &options)?;
+    let copied = copy(remote, &target, &options(platform, events))?;
     store.tag(name, &copied.image, Some(&copied.named.digest))?;
     if name.digest().is_none() {
         store.set_tag_manifest(name, &copied.manifest.digest)?;
+        store.retain_tag_document(name, &copied.named.digest)?;
     }
     if let Ok(manifest) = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE) {
         remote.record_origins(store, &layers(&manifest))?;
     }
     let image = store.image(&copied.image)?;
     let found = image.map(|image| image.platform);
-    drop(lock);
     let freshness = match before == Some(copied.image) {
         true => Freshness::UpToDate,
         false => Freshness::Newer,

@@ -6,8 +6,8 @@ use layer::Compression;
 use oci::{Descriptor, Digest, ImageId, MAX_MANIFEST_SIZE, Platform, Reference};
 use registry::ClientError;
 use store::{
-    Copied, CopyError, CopyOptions, Event, ExchangeError, Packing, Reuse, Source as _, Store,
-    StoreError,
+    CopyError, CopyOptions, Event, ExchangeError, Extent, Packing, Reuse, Source as _, Store,
+    StoreError, StoreSource, mirror,
 };
 
 use super::layers::{compress, media_type};
@@ -23,6 +23,21 @@ pub enum PushError {
     /// The repository has no tag here.
     #[error("An image does not exist locally with the tag: {0}")]
     NoSuchRepository(String),
+    /// Nothing under the tag is for the platform.
+    #[error(
+        "image with reference {name} was found but does not provide the specified platform ({platform})"
+    )]
+    NoSuchPlatform {
+        /// The name.
+        name: String,
+        /// The platform.
+        platform: String,
+    },
+    /// The layers of an index are not compressed again.
+    #[error(
+        "{0} is an index, which goes as it is: push it without `--compression`, or one image of it with `--platform`"
+    )]
+    CompressedIndex(String),
     /// The registry cannot be used.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -73,13 +88,15 @@ impl Wanted {
     }
 }
 
-/// Pushes the image that has the tag `name` here to the same name at its registry.
+/// Pushes what has the tag `name` here to the same name at its registry: the image, or the index
+/// with all its images, of which `platform` selects one. Returns what the name leads to there.
 pub fn push(
     engine: &Engine,
     name: &Reference,
+    platform: Option<&Platform>,
     wanted: Wanted,
     events: &(dyn Fn(Event) + Sync),
-) -> Result<Copied, PushError> {
+) -> Result<Descriptor, PushError> {
     let store = engine.store();
     let lock = store.lock_shared()?;
     let Some(image) = store.tagged(name)? else {
@@ -87,12 +104,37 @@ pub fn push(
         return Err(PushError::NoSuchTag(name.familiar()));
     };
     let remote = engine.client()?.repository(name)?;
-    let remote = remote.offer_mounts(store, &known_blobs(store, image)?)?;
     let options = CopyOptions {
-        platform: Platform::host(),
+        platform: platform.cloned().unwrap_or_else(Platform::host),
         parallel: super::parallel_layers(),
         events,
     };
+    let has_platform = match platform {
+        Some(platform) => {
+            let record = store.image(&image)?;
+            record.is_some_and(|record| record.platform.serves(platform))
+        }
+        None => true,
+    };
+    match StoreSource::of_tag(store, name)? {
+        Some(index) if wanted == Wanted::Any => {
+            let extent = platform.map_or(Extent::Whole, |p| Extent::Platform(p.clone()));
+            let remote = remote.offer_mounts(store, &store.tag_document_parts(name)?)?;
+            let pushed = mirror(&index, &remote, &extent, &options)?;
+            store.tag(name, &image, Some(&pushed.named.digest))?;
+            remote.record_origins(store, &pushed.blobs)?;
+            return Ok(pushed.named);
+        }
+        Some(_) if platform.is_none() => return Err(PushError::CompressedIndex(name.familiar())),
+        Some(_) | None if has_platform => {}
+        Some(_) | None => {
+            return Err(PushError::NoSuchPlatform {
+                name: name.familiar(),
+                platform: options.platform.to_string(),
+            });
+        }
+    }
+    let remote = remote.offer_mounts(store, &known_blobs(store, image)?)?;
     let packing = Packing {
         compress: &|tar, out| compress(tar, out, wanted.compression()),
         reuse: wanted.reuse(),
@@ -104,7 +146,7 @@ pub fn push(
     let manifest = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE)?;
     remote.record_origins(store, &layers(&manifest))?;
     drop(lock);
-    Ok(copied)
+    Ok(copied.manifest)
 }
 
 /// Opens a blob that the store has not kept at a registry that it came from.

@@ -9,6 +9,7 @@ mod containers;
 mod full_disk;
 mod images;
 mod many;
+mod platforms;
 mod registry;
 mod resume;
 mod run;
