@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 /// Returns the project's root directory. Cargo names it when it runs this program, which may have
 /// been built in another clone with the same target directory.
+#[expect(clippy::disallowed_methods, reason = "xtask is a binary of its own")]
 pub fn root() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR");
     let package = package.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
@@ -18,6 +19,7 @@ pub fn root() -> PathBuf {
 }
 
 /// Returns the directory that cargo builds in.
+#[expect(clippy::disallowed_methods, reason = "xtask is a binary of its own")]
 pub fn target() -> PathBuf {
     let named = std::env::var_os("CARGO_TARGET_DIR");
     root().join(named.map_or_else(|| "target".into(), PathBuf::from))
