@@ -13,3 +13,4 @@ mod pushes;
 mod round_trips;
 mod serving;
 mod settings;
+mod storms;

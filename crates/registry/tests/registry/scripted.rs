@@ -100,6 +100,11 @@ impl Reply {
         self
     }
 
+    /// The length of the body.
+    pub(crate) fn length(&self) -> usize {
+        self.body.len()
+    }
+
     pub(crate) fn silent() -> Self {
         Self {
             silent: true,
