@@ -10,6 +10,7 @@ mod full_disk;
 mod images;
 mod many;
 mod platforms;
+mod proxies;
 mod registry;
 mod resume;
 mod run;
