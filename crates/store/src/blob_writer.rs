@@ -56,15 +56,14 @@ impl BlobWriter {
         matches!(self.state, WriterState::Complete)
     }
 
-    /// Returns a reader of the bytes that are there, from the start.
-    pub fn reader(&self) -> Result<Box<dyn Read + Send>, StoreError> {
+    /// Opens the file of the blob for reading, also while it is being written.
+    pub fn file(&self) -> Result<File, StoreError> {
         if matches!(self.state, WriterState::Complete) {
             let digest = self.descriptor.digest;
             let file = self.store.open_blob(&digest)?;
-            return Ok(Box::new(file.ok_or(StoreError::BlobNotFound(digest))?));
+            return file.ok_or(StoreError::BlobNotFound(digest));
         }
-        let file = File::open(&self.path).map_err(at("open", &self.path))?;
-        Ok(Box::new(file.take(self.offset())))
+        File::open(&self.path).map_err(at("open", &self.path))
     }
 
     /// Checks size and digest, gives the blob its name and records it. On a mismatch the bytes

@@ -1,6 +1,7 @@
 //! Moving images: where they come from ([`Source`]), where they go ([`Target`]), [`copy`], [`push`]
 //! and [`mirror`].
 
+mod arrival;
 mod blob_target;
 mod copy;
 mod copy_error;

@@ -1,9 +1,8 @@
 //! The store as a target.
 
 use std::error::Error;
-use std::io::{self, Read, Write as _};
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -11,16 +10,14 @@ use oci::{
     Descriptor, DiffId, Digest, Hasher, MAX_CONFIG_SIZE, ManifestError, ManifestOrIndex, MediaType,
 };
 
-use super::stream::{ChannelReader, Stream};
+use super::arrival::{Arrival, ArrivalReader};
+use super::stream::Stream;
 use super::{BlobOutcome, ExchangeError, Fault, OpenBlob, Progress, Target};
 use crate::error::is_full;
 use crate::{BlobWriter, NewImage, NewLayer, Scratch, Store, StoreError};
 
-/// How much goes from the thread that fetches and hashes to the thread that unpacks at once.
+/// How much is fetched, hashed and written at once.
 const BUFFER: usize = 256 << 10;
-
-/// How far the first may be ahead.
-const BUFFERS: usize = 8;
 
 /// Reads a layer's blob, perhaps compressed, and writes the layer's directory.
 pub type Unpack<'a> = dyn Fn(&mut (dyn Read + Send), &Path) -> Result<NewLayer, Box<dyn Error + Send + Sync>>
@@ -299,7 +296,7 @@ impl StoreTarget<'_> {
             return Ok(BlobOutcome::Existed);
         }
         let scratch = store.scratch().map_err(fatal)?;
-        let (fed, unpacked) = self.feed(incoming, &mut writer, &scratch);
+        let (fed, unpacked) = self.feed(incoming, &mut writer, &scratch).map_err(fatal)?;
         if let Err(error) = fed {
             return Err(abandon(writer, error));
         }
@@ -326,92 +323,47 @@ impl StoreTarget<'_> {
         incoming: &Incoming<'_>,
         writer: &mut BlobWriter,
         scratch: &Scratch,
-    ) -> (Result<(), ExchangeError>, UnpackResult) {
-        thread::scope(|scope| {
-            let (full_sender, full) = sync_channel(BUFFERS);
-            let (empty, empty_receiver) = sync_channel(BUFFERS + 2);
-            let unpacker = scope.spawn(move || {
-                let mut reader = ChannelReader {
-                    full,
-                    empty,
-                    current: Vec::new(),
-                    position: 0,
-                };
+    ) -> Result<(Result<(), ExchangeError>, UnpackResult), StoreError> {
+        let file = writer.file()?;
+        let arrival = Arrival::new(writer.offset());
+        Ok(thread::scope(|scope| {
+            let unpacker = scope.spawn(|| {
+                let mut reader = ArrivalReader::new(file, &arrival);
                 (self.unpack)(&mut reader, scratch.path())
             });
-            let buffers = Buffers {
-                full: full_sender,
-                empty: empty_receiver,
-            };
-            let fed = fetch(incoming, writer, &buffers);
-            if fed.is_err() {
-                // An end would look like a whole, shorter blob.
-                let broken = io::Error::from(io::ErrorKind::BrokenPipe);
-                drop(buffers.full.send(Err(broken)));
-            }
-            drop(buffers);
+            let fed = fetch(incoming, writer, &arrival);
+            arrival.end(fed.is_ok());
             let unpacked = unpacker
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             (fed, unpacked)
-        })
+        }))
     }
 }
 
 type UnpackResult = Result<NewLayer, Box<dyn Error + Send + Sync>>;
 
-/// The buffers that go round between the two threads.
-struct Buffers {
-    full: SyncSender<io::Result<Vec<u8>>>,
-    empty: Receiver<Vec<u8>>,
-}
-
-impl Buffers {
-    fn fill(&self, reader: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
-        let mut buffer = self.empty.try_recv().unwrap_or_default();
-        buffer.resize(BUFFER, 0);
-        loop {
-            match reader.read(&mut buffer) {
-                Ok(0) => return Ok(None),
-                Ok(count) => {
-                    buffer.truncate(count);
-                    return Ok(Some(buffer));
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn send(&self, buffer: Vec<u8>) {
-        // Fails when the other thread has ended; what it said is asked later.
-        drop(self.full.send(Ok(buffer)));
-    }
-}
-
-/// Sends what an earlier try left, then what comes from the source.
+/// Writes what an earlier try did not leave.
 fn fetch(
     incoming: &Incoming<'_>,
     writer: &mut BlobWriter,
-    buffers: &Buffers,
+    arrival: &Arrival,
 ) -> Result<(), ExchangeError> {
-    let mut kept = writer.reader().map_err(ExchangeError::permanent)?;
-    while let Some(buffer) = buffers.fill(&mut kept).map_err(ExchangeError::permanent)? {
-        buffers.send(buffer);
-    }
     if writer.is_complete() {
         return Ok(());
     }
     let mut stream = incoming.stream(writer.offset());
+    let mut buffer = vec![0; BUFFER];
     loop {
-        match buffers.fill(&mut stream) {
-            Ok(None) => return Ok(()),
-            Ok(Some(buffer)) => {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
                 writer
-                    .write_all(&buffer)
+                    .write_all(&buffer[..count])
                     .map_err(ExchangeError::permanent)?;
-                buffers.send(buffer);
+                arrival.add(u64::try_from(count).unwrap_or(0));
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
                 return Err(stream
                     .into_failure()

@@ -1,7 +1,6 @@
 //! A blob as one stream, whatever happens to the connection.
 
 use std::io::{self, ErrorKind, Read};
-use std::sync::mpsc::{Receiver, SyncSender};
 
 use oci::Descriptor;
 
@@ -110,34 +109,5 @@ impl Read for Stream<'_> {
                 }
             }
         }
-    }
-}
-
-/// Reads the buffers that another thread sends, and sends them back for reuse.
-pub(super) struct ChannelReader {
-    pub(super) full: Receiver<io::Result<Vec<u8>>>,
-    pub(super) empty: SyncSender<Vec<u8>>,
-    pub(super) current: Vec<u8>,
-    pub(super) position: usize,
-}
-
-impl Read for ChannelReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.position == self.current.len() {
-            let used = std::mem::take(&mut self.current);
-            self.position = 0;
-            if used.capacity() > 0 {
-                // The other thread is gone when it has sent everything.
-                drop(self.empty.try_send(used));
-            }
-            match self.full.recv() {
-                Ok(next) => self.current = next?,
-                Err(_) => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.current.len() - self.position);
-        buffer[..count].copy_from_slice(&self.current[self.position..][..count]);
-        self.position += count;
-        Ok(count)
     }
 }
