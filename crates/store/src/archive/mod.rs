@@ -5,6 +5,8 @@
 //! which is both. The last one is written.
 
 mod contents;
+mod documents;
+mod entry;
 mod error;
 mod read;
 mod save;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 
-use oci::{Descriptor, DiffId, Digest, ImageId, Index, Manifest, MediaType, Reference};
-use serde::Serialize;
+use oci::{DiffId, Digest, ImageId, Reference};
+use tar::EntryType;
 
 use super::ArchiveError;
+use super::documents::Documents;
+use super::entry::{DIRECTORIES, END, write_document, write_header, write_padding};
 use super::source::blob_name;
 use crate::{Store, StoreError};
-
-const BLOCK: u64 = 512;
 
 /// An image to save, and the names it gets in the archive.
 #[derive(Debug, Clone)]
@@ -20,16 +20,6 @@ pub struct SavedImage {
     pub id: ImageId,
     /// Names with tags; may be empty.
     pub names: Vec<Reference>,
-}
-
-/// An image in `manifest.json`.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct DockerImage {
-    config: String,
-    repo_tags: Option<Vec<String>>,
-    layers: Vec<String>,
-    layer_sources: BTreeMap<DiffId, Descriptor>,
 }
 
 /// A blob of the archive.
@@ -42,9 +32,7 @@ enum Blob {
 #[derive(Default)]
 struct Plan {
     blobs: BTreeMap<Digest, Blob>,
-    index: Vec<Descriptor>,
-    images: Vec<DockerImage>,
-    repositories: BTreeMap<String, BTreeMap<String, String>>,
+    documents: Documents,
 }
 
 /// Writes images as one tar that is an OCI layout and a docker archive. Equal images give equal
@@ -54,38 +42,22 @@ pub fn save(store: &Store, images: &[SavedImage], out: &mut File) -> Result<(), 
     for image in merged(images) {
         plan.add(store, &image)?;
     }
-    let index = Index {
-        schema_version: 2,
-        media_type: Some(MediaType::OCI_INDEX.into()),
-        manifests: plan.index,
-        annotations: None,
-    };
-    let mut manifest = to_json(&plan.images);
-    manifest.push(b'\n');
-    let mut documents = vec![
-        ("index.json", to_json(&index)),
-        ("manifest.json", manifest),
-        ("oci-layout", br#"{"imageLayoutVersion": "1.0.0"}"#.to_vec()),
-    ];
-    if !plan.repositories.is_empty() {
-        let mut repositories = to_json(&plan.repositories);
-        repositories.push(b'\n');
-        documents.push(("repositories", repositories));
-    }
-    for directory in ["blobs/", "blobs/sha256/"] {
-        write_header(out, directory, tar::EntryType::Directory, 0)?;
+    let failed = ArchiveError::Write;
+    for directory in DIRECTORIES {
+        write_header(out, directory, EntryType::Directory, 0).map_err(failed)?;
     }
     for (digest, blob) in &plan.blobs {
-        let name = blob_name(digest);
         match blob {
-            Blob::Document(bytes) => write_document(out, &name, bytes)?,
+            Blob::Document(bytes) => {
+                write_document(out, &blob_name(digest), bytes).map_err(failed)?;
+            }
             Blob::Layer { size } => write_layer(store, out, &DiffId(*digest), *size)?,
         }
     }
-    for (name, bytes) in &documents {
-        write_document(out, name, bytes)?;
+    for (name, bytes) in &plan.documents.files() {
+        write_document(out, name, bytes).map_err(failed)?;
     }
-    out.write_all(&[0; 1024]).map_err(ArchiveError::Write)
+    out.write_all(&END).map_err(failed)
 }
 
 /// An image that was asked for under several names is one image with several names.
@@ -116,72 +88,15 @@ impl Plan {
             let layer = store.layer(diff_id)?;
             let size = layer.ok_or(StoreError::LayerNotFound(*diff_id))?.tar_size;
             self.blobs.insert(*diff_id.digest(), Blob::Layer { size });
-            layers.push(Descriptor::new(
-                MediaType::OCI_LAYER,
-                *diff_id.digest(),
-                size,
-            ));
+            layers.push((*diff_id, size));
         }
-        let last = layers.last().map_or(*image.id.digest(), |last| last.digest);
-        self.images.push(DockerImage {
-            config: blob_name(image.id.digest()),
-            repo_tags: (!image.names.is_empty())
-                .then(|| image.names.iter().map(Reference::familiar).collect()),
-            layers: layers
-                .iter()
-                .map(|layer| blob_name(&layer.digest))
-                .collect(),
-            layer_sources: record.layers.iter().copied().zip(layers.clone()).collect(),
-        });
-        let manifest = to_json(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::OCI_MANIFEST.into()),
-            config: Descriptor::of(MediaType::OCI_CONFIG, &config),
-            layers,
-            annotations: None,
-        });
-        self.index_image(&image.names, &manifest, &last);
-        self.add_document(config);
-        self.add_document(manifest);
+        let manifest = self.documents.add(&image.names, &config, &layers);
+        for document in [config, manifest] {
+            let digest = Digest::of(&document);
+            self.blobs.insert(digest, Blob::Document(document));
+        }
         Ok(())
     }
-
-    fn index_image(&mut self, names: &[Reference], manifest: &[u8], last: &Digest) {
-        let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, manifest);
-        if names.is_empty() {
-            self.index.push(descriptor);
-            return;
-        }
-        for name in names {
-            let name = name.clone().or_latest();
-            let tag = name.tag().unwrap_or_default().to_owned();
-            let annotations = BTreeMap::from([
-                ("io.containerd.image.name".to_owned(), name.to_string()),
-                ("org.opencontainers.image.ref.name".to_owned(), tag.clone()),
-            ]);
-            self.index.push(Descriptor {
-                annotations: Some(annotations),
-                ..descriptor.clone()
-            });
-            let repository = self.repositories.entry(name.familiar_repository());
-            repository.or_default().insert(tag, last.hex());
-        }
-    }
-
-    fn add_document(&mut self, bytes: Vec<u8>) {
-        self.blobs.insert(Digest::of(&bytes), Blob::Document(bytes));
-    }
-}
-
-fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).expect("invariant: the documents have string keys")
-}
-
-fn write_document(out: &mut File, name: &str, bytes: &[u8]) -> Result<(), ArchiveError> {
-    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    write_header(out, name, tar::EntryType::Regular, size)?;
-    out.write_all(bytes).map_err(ArchiveError::Write)?;
-    write_padding(out, size)
 }
 
 fn write_layer(
@@ -193,9 +108,10 @@ fn write_layer(
     let tar = store.open_blob(diff_id.digest())?;
     let tar = tar.ok_or(StoreError::LayerNotFound(*diff_id))?;
     let name = blob_name(diff_id.digest());
-    write_header(out, &name, tar::EntryType::Regular, size)?;
+    let failed = ArchiveError::Write;
+    write_header(out, &name, EntryType::Regular, size).map_err(failed)?;
     // Between files this is copy_file_range or splice: the bytes stay in the kernel.
-    let copied = io::copy(&mut tar.take(size), out).map_err(ArchiveError::Write)?;
+    let copied = io::copy(&mut tar.take(size), out).map_err(failed)?;
     if copied != size {
         return Err(ArchiveError::Store(StoreError::SizeMismatch {
             digest: *diff_id.digest(),
@@ -203,31 +119,5 @@ fn write_layer(
             found: copied,
         }));
     }
-    write_padding(out, size)
-}
-
-fn write_padding(out: &mut File, size: u64) -> Result<(), ArchiveError> {
-    let length = usize::try_from(size.next_multiple_of(BLOCK) - size).unwrap_or(0);
-    out.write_all(&[0; 512][..length])
-        .map_err(ArchiveError::Write)
-}
-
-/// Writes a header that depends on nothing but its arguments.
-fn write_header(
-    out: &mut File,
-    name: &str,
-    kind: tar::EntryType,
-    size: u64,
-) -> Result<(), ArchiveError> {
-    let mut header = tar::Header::new_ustar();
-    header.set_path(name).map_err(ArchiveError::Write)?;
-    header.set_entry_type(kind);
-    header.set_mode(if kind.is_dir() { 0o755 } else { 0o644 });
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size);
-    header.set_cksum();
-    out.write_all(header.as_bytes())
-        .map_err(ArchiveError::Write)
+    write_padding(out, size).map_err(failed)
 }
