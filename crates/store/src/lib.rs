@@ -16,6 +16,7 @@ mod image;
 mod layer;
 mod lock;
 mod manifest;
+mod new_file;
 mod prune;
 mod remove;
 mod resolve;
@@ -29,16 +30,17 @@ mod tag;
 mod timestamp;
 
 pub use archive::{
-    Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, SavedImage, save,
+    Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, Pick, SavedImage, save,
 };
 pub use blob_writer::{BlobWriter, NewBlob};
 pub use build::BuildRecord;
 pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
 pub use error::StoreError;
 pub use exchange::{
-    BlobOutcome, Compress, Copied, CopyError, CopyOptions, CopyOutcome, Event, ExchangeError,
-    Extent, Fault, LayerId, LayoutTarget, ManifestPolicy, OpenBlob, OpenSource, Packing, Progress,
-    Resolved, Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, mirror, push,
+    BlobOutcome, Compress, Copied, CopyError, CopyOptions, CopyOutcome, DockerArchiveTarget, Event,
+    ExchangeError, Extent, Fault, LayerId, LayoutArchiveTarget, LayoutTarget, ManifestPolicy,
+    Mirrored, OpenBlob, OpenSource, Packing, Progress, Resolved, Reuse, Side, Source, StoreSource,
+    StoreTarget, Target, Unpack, copy, mirror, push,
 };
 pub use image::{ImageRecord, NewImage};
 pub use layer::{LayerRecord, NewLayer};

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::io::{self, ErrorKind, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,9 +15,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::contents::{Contents, Section};
-use super::source::blob_name;
+use super::entry::blob_name;
 use super::{ArchiveError, ArchiveSource};
 use crate::error::at;
+use crate::new_file::NewFile;
 use crate::scratch::unique_name;
 use crate::{ManifestPolicy, Resolved, Store, StoreError};
 
@@ -42,6 +43,25 @@ pub type Decompress<'a> =
 #[derive(Debug)]
 pub struct Archive {
     contents: Arc<Contents>,
+    reading: Reading,
+}
+
+/// Which list of images is read where there are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Docker,
+    Layout,
+}
+
+/// Which image of an archive is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pick {
+    /// The one that there is.
+    Only,
+    /// The one of this name.
+    Name(String),
+    /// The one with this digest: that of its manifest or index, or an image's id.
+    Digest(Digest),
 }
 
 /// An image in an archive.
@@ -58,6 +78,19 @@ pub struct ArchiveImage {
 }
 
 impl ArchiveImage {
+    /// Tells whether the image, its manifest or index has this digest.
+    fn is(&self, digest: &Digest) -> bool {
+        let Resolved { descriptor, bytes } = &self.source.resolved;
+        if descriptor.digest == *digest {
+            return true;
+        }
+        match ManifestOrIndex::parse(Some(&descriptor.media_type), bytes) {
+            Ok(ManifestOrIndex::Manifest(manifest)) => manifest.config.digest == *digest,
+            // What is wrong with it is told when it is copied.
+            Ok(ManifestOrIndex::Index(_)) | Err(_) => false,
+        }
+    }
+
     /// Tells whether the archive calls the image `name`.
     fn is_called(&self, name: &str) -> bool {
         let parsed = Reference::parse(name).map(Reference::or_latest);
@@ -108,19 +141,44 @@ impl Archive {
         let mut stream = decompress(stream).map_err(ArchiveError::Read)?;
         io::copy(&mut stream, &mut file).map_err(ArchiveError::Read)?;
         file.seek(SeekFrom::Start(0)).map_err(ArchiveError::Read)?;
-        Ok(Self {
-            contents: Arc::new(Contents::of_tar(file)?),
-        })
+        Ok(Self::of(Contents::of_tar(file)?))
     }
 
-    /// Opens a directory or a tar that is not compressed, without a store.
-    pub fn open_plain(path: &Path) -> Result<Self, ArchiveError> {
+    /// Opens a file or a directory without a store. A compressed file is first decompressed to a
+    /// file in the directory `spool` that has no name.
+    pub fn open_outside(
+        path: &Path,
+        spool: &Path,
+        decompress: &Decompress<'_>,
+    ) -> Result<Self, ArchiveError> {
         let metadata = fs::metadata(path).map_err(ArchiveError::Read)?;
         // Opening a pipe would wait for its other end.
-        if metadata.file_type().is_fifo() {
-            return Err(ArchiveError::Compressed);
+        if !metadata.is_file() && !metadata.is_dir() {
+            return Err(ArchiveError::NoFile);
         }
-        Self::seekable(path)?.map_err(|_| ArchiveError::Compressed)
+        match Self::seekable(path)? {
+            Ok(archive) => Ok(archive),
+            Err(file) => {
+                let plain = decompress(Box::new(file)).map_err(ArchiveError::Read)?;
+                Ok(Self::of(Contents::of_tar(spooled(plain, spool)?)?))
+            }
+        }
+    }
+
+    /// Has `index.json` read where there is docker's `manifest.json` too.
+    #[must_use]
+    pub fn as_layout(self) -> Self {
+        Self {
+            reading: Reading::Layout,
+            ..self
+        }
+    }
+
+    fn of(contents: Contents) -> Self {
+        Self {
+            contents: Arc::new(contents),
+            reading: Reading::Docker,
+        }
     }
 
     /// Opens what can be read where it lies; gives the file back when it must be read as a stream.
@@ -141,13 +199,11 @@ impl Archive {
                 Contents::of_tar(file)?
             }
         };
-        Ok(Ok(Self {
-            contents: Arc::new(contents),
-        }))
+        Ok(Ok(Self::of(contents)))
     }
 
-    /// Returns the image that the archive calls `name`, or its only one.
-    pub fn image(&self, name: Option<&str>) -> Result<ArchiveImage, ArchiveError> {
+    /// Returns the image that is meant.
+    pub fn image(&self, pick: &Pick) -> Result<ArchiveImage, ArchiveError> {
         let mut images = self.images()?;
         let known = |images: &[ArchiveImage]| {
             let names = images.iter().flat_map(|image| {
@@ -156,26 +212,50 @@ impl Archive {
             });
             names.collect()
         };
-        match name {
-            Some(name) => {
-                let found = images.iter().position(|image| image.is_called(name));
-                match found {
-                    Some(index) => Ok(images.swap_remove(index)),
-                    None => Err(ArchiveError::NoSuchImage {
-                        name: name.to_owned(),
-                        known: known(&images),
-                    }),
-                }
-            }
-            None if images.len() == 1 => Ok(images.swap_remove(0)),
-            None => Err(ArchiveError::ManyImages(known(&images))),
+        let found = match pick {
+            Pick::Only if images.len() == 1 => Some(0),
+            Pick::Only if images.is_empty() => return Err(ArchiveError::Empty),
+            Pick::Only => return Err(ArchiveError::ManyImages(known(&images))),
+            Pick::Name(name) => images.iter().position(|image| image.is_called(name)),
+            Pick::Digest(digest) => images.iter().position(|image| image.is(digest)),
+        };
+        match (found, pick) {
+            (Some(index), _) => Ok(images.swap_remove(index)),
+            (None, Pick::Digest(digest)) => self.unlisted(digest),
+            (None, Pick::Only) => Err(ArchiveError::Empty),
+            (None, Pick::Name(name)) => Err(ArchiveError::NoSuchImage {
+                name: name.clone(),
+                known: known(&images),
+            }),
         }
+    }
+
+    /// Returns the manifest or index of a layout that is not in its list, but below what is.
+    fn unlisted(&self, digest: &Digest) -> Result<ArchiveImage, ArchiveError> {
+        let name = blob_name(digest);
+        let bytes = self.contents.read(&name, MAX_MANIFEST_SIZE)?;
+        let bytes = bytes.ok_or_else(|| ArchiveError::NoSuchImage {
+            name: digest.to_string(),
+            known: Vec::new(),
+        })?;
+        let parsed = ManifestOrIndex::parse(None, &bytes);
+        let parsed = parsed.map_err(|source| ArchiveError::Manifest { name, source })?;
+        let (own, usual) = match parsed {
+            ManifestOrIndex::Manifest(manifest) => (manifest.media_type, MediaType::OCI_MANIFEST),
+            ManifestOrIndex::Index(index) => (index.media_type, MediaType::OCI_INDEX),
+        };
+        let media_type = own.unwrap_or_else(|| usual.into());
+        let size = u64::try_from(bytes.len()).expect("a length fits in 64 bits");
+        self.layout_image(Vec::new(), &Descriptor::new(&media_type.0, *digest, size))
     }
 
     /// Returns the images, in the archive's order.
     pub fn images(&self) -> Result<Vec<ArchiveImage>, ArchiveError> {
         let index: Option<Index> = self.document("index.json")?;
-        let docker: Option<Vec<DockerImage>> = self.document("manifest.json")?;
+        let docker: Option<Vec<DockerImage>> = match (&index, self.reading) {
+            (Some(_), Reading::Layout) => None,
+            _ => self.document("manifest.json")?,
+        };
         match (docker, index) {
             (Some(images), index) => {
                 let manifests = match &index {
@@ -415,6 +495,25 @@ fn compression(magic: &[u8]) -> Option<&'static str> {
         [0xfd, b'7', b'z', b'X', b'Z', ..] => Some(XZ_LAYER),
         [b'B', b'Z', b'h', ..] => Some(BZIP2_LAYER),
         _ => None,
+    }
+}
+
+/// Writes `content` to a file in the directory `spool` that goes away with its last user.
+fn spooled(mut content: Box<dyn Read + Send>, spool: &Path) -> Result<File, ArchiveError> {
+    let mut file = NewFile::unnamed(spool)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => {
+                file.seek(SeekFrom::Start(0)).map_err(ArchiveError::Read)?;
+                return Ok(file);
+            }
+            Ok(count) => file
+                .write_all(&buffer[..count])
+                .map_err(at("write a decompressed archive to", spool))?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(ArchiveError::Read(error)),
+        }
     }
 }
 

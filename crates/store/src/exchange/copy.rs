@@ -101,7 +101,7 @@ pub(super) struct Selected {
     named: Descriptor,
     pub(super) descriptor: Descriptor,
     pub(super) bytes: Vec<u8>,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
 }
 
 /// Follows indexes to the manifest for a platform.
@@ -160,7 +160,10 @@ fn verify(kind: &'static str, expected: &Digest, bytes: &[u8]) -> Result<(), Cop
     })
 }
 
-fn fetch_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>, CopyError> {
+pub(super) fn fetch_config(
+    source: &dyn Source,
+    descriptor: &Descriptor,
+) -> Result<Vec<u8>, CopyError> {
     if descriptor.size > MAX_CONFIG_SIZE {
         return Err(CopyError::ConfigTooLarge {
             digest: descriptor.digest,

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use oci::{Descriptor, DiffId, Digest, ManifestOrIndex, Platform};
+use oci::{Descriptor, DiffId, Digest, ImageConfig, ManifestOrIndex, Platform};
 
-use super::copy::{copy_layers, select, verified};
+use super::checked::Checked;
+use super::copy::{copy_layers, fetch_config, select, verified};
 use super::{CopyError, CopyOptions, Event, LayerId, Source, Target};
 
 /// What is copied of an index.
@@ -14,6 +15,16 @@ pub enum Extent {
     Whole,
     /// One image.
     Platform(Platform),
+}
+
+/// The result of copying everything.
+#[derive(Debug, Clone)]
+pub struct Mirrored {
+    /// What the target's name leads to now.
+    pub named: Descriptor,
+    /// What the image is for, when that is not the platform that was asked for: there is no index
+    /// to choose from.
+    pub other_platform: Option<Platform>,
 }
 
 /// How deep indexes may name indexes.
@@ -35,7 +46,7 @@ struct Document {
 }
 
 /// Copies what `source` names to `target`: blobs first, then manifests, what was named last.
-/// Nothing is changed, so all digests stay. Returns what was named.
+/// Nothing is changed, so all digests stay.
 ///
 /// `options.platform` plays no part.
 pub fn mirror(
@@ -43,10 +54,13 @@ pub fn mirror(
     target: &dyn Target,
     extent: &Extent,
     options: &CopyOptions<'_>,
-) -> Result<Descriptor, CopyError> {
+) -> Result<Mirrored, CopyError> {
+    let mut other_platform = None;
     let named = match extent {
         Extent::Platform(platform) => {
             let selected = select(source, platform)?;
+            other_platform = platform_of(source, &selected.manifest.config)
+                .filter(|found| !found.serves(platform));
             Document {
                 descriptor: selected.descriptor,
                 bytes: selected.bytes,
@@ -81,7 +95,12 @@ pub fn mirror(
     (options.events)(Event::Image {
         layers: blobs.iter().map(|(layer, _)| *layer).collect(),
     });
-    copy_layers(source, target, options, &blobs)?;
+    let checked = Checked(source);
+    let blob_source: &dyn Source = match target.verifies_blobs() {
+        true => source,
+        false => &checked,
+    };
+    copy_layers(blob_source, target, options, &blobs)?;
     for part in &found.parts {
         let put = target.put_part(&part.descriptor.media_type, &part.bytes);
         put.map_err(CopyError::Target)?;
@@ -89,7 +108,20 @@ pub fn mirror(
     target
         .put_manifest(&named.descriptor.media_type, &named.bytes)
         .map_err(CopyError::Target)?;
-    Ok(named.descriptor)
+    Ok(Mirrored {
+        named: named.descriptor,
+        other_platform,
+    })
+}
+
+/// Returns what an image is for. What is no image is for nothing; a configuration that cannot be
+/// read is told of when it is copied.
+fn platform_of(source: &dyn Source, config: &Descriptor) -> Option<Platform> {
+    if !config.media_type.is_config() {
+        return None;
+    }
+    let bytes = fetch_config(source, config).ok()?;
+    Some(ImageConfig::parse(&bytes).ok()?.platform())
 }
 
 /// What a document leads to, each once.

@@ -1,10 +1,13 @@
 //! Moving images: where they come from ([`Source`]), where they go ([`Target`]), [`copy`], [`push`]
 //! and [`mirror`].
 
+mod checked;
 mod copy;
 mod copy_error;
+mod docker_archive_target;
 mod error;
 mod event;
+mod layout_archive_target;
 mod layout_target;
 mod mirror;
 mod opener;
@@ -17,10 +20,12 @@ mod transfer;
 
 pub use copy::{Copied, CopyOptions, CopyOutcome, copy};
 pub use copy_error::{CopyError, Side};
+pub use docker_archive_target::DockerArchiveTarget;
 pub use error::{ExchangeError, Fault};
 pub use event::{Event, LayerId};
+pub use layout_archive_target::LayoutArchiveTarget;
 pub use layout_target::LayoutTarget;
-pub use mirror::{Extent, mirror};
+pub use mirror::{Extent, Mirrored, mirror};
 pub use opener::OpenSource;
 pub use push::{Compress, Packing, Reuse, push};
 pub use store_source::StoreSource;

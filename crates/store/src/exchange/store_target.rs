@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -12,16 +11,10 @@ use oci::{
     Descriptor, DiffId, Digest, Hasher, MAX_CONFIG_SIZE, ManifestError, ManifestOrIndex, MediaType,
 };
 
-use super::stream::{ChannelReader, Stream};
+use super::stream::{BUFFER, Buffers, Stream, channel};
 use super::{BlobOutcome, ExchangeError, Fault, OpenBlob, Progress, Target};
 use crate::error::is_full;
 use crate::{BlobWriter, NewImage, NewLayer, Scratch, Store, StoreError, Timestamp};
-
-/// How much goes from the thread that fetches and hashes to the thread that unpacks at once.
-const BUFFER: usize = 256 << 10;
-
-/// How far the first may be ahead.
-const BUFFERS: usize = 8;
 
 /// Reads a layer's blob, perhaps compressed, and writes the layer's directory.
 pub type Unpack<'a> = dyn Fn(&mut (dyn Read + Send), &Path) -> Result<NewLayer, Box<dyn Error + Send + Sync>>
@@ -328,26 +321,11 @@ impl StoreTarget<'_> {
         scratch: &Scratch,
     ) -> (Result<(), ExchangeError>, UnpackResult) {
         thread::scope(|scope| {
-            let (full_sender, full) = sync_channel(BUFFERS);
-            let (empty, empty_receiver) = sync_channel(BUFFERS + 2);
-            let unpacker = scope.spawn(move || {
-                let mut reader = ChannelReader {
-                    full,
-                    empty,
-                    current: Vec::new(),
-                    position: 0,
-                };
-                (self.unpack)(&mut reader, scratch.path())
-            });
-            let buffers = Buffers {
-                full: full_sender,
-                empty: empty_receiver,
-            };
+            let (buffers, mut reader) = channel();
+            let unpacker = scope.spawn(move || (self.unpack)(&mut reader, scratch.path()));
             let fed = fetch(incoming, writer, &buffers);
             if fed.is_err() {
-                // An end would look like a whole, shorter blob.
-                let broken = io::Error::from(io::ErrorKind::BrokenPipe);
-                drop(buffers.full.send(Err(broken)));
+                buffers.break_off();
             }
             drop(buffers);
             let unpacked = unpacker
@@ -359,35 +337,6 @@ impl StoreTarget<'_> {
 }
 
 type UnpackResult = Result<NewLayer, Box<dyn Error + Send + Sync>>;
-
-/// The buffers that go round between the two threads.
-struct Buffers {
-    full: SyncSender<io::Result<Vec<u8>>>,
-    empty: Receiver<Vec<u8>>,
-}
-
-impl Buffers {
-    fn fill(&self, reader: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
-        let mut buffer = self.empty.try_recv().unwrap_or_default();
-        buffer.resize(BUFFER, 0);
-        loop {
-            match reader.read(&mut buffer) {
-                Ok(0) => return Ok(None),
-                Ok(count) => {
-                    buffer.truncate(count);
-                    return Ok(Some(buffer));
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn send(&self, buffer: Vec<u8>) {
-        // Fails when the other thread has ended; what it said is asked later.
-        drop(self.full.send(Ok(buffer)));
-    }
-}
 
 /// Sends what an earlier try left, then what comes from the source.
 fn fetch(

@@ -16,6 +16,8 @@ pub(crate) struct Environment {
     pub(crate) layer_form: Option<String>,
     /// Files that say how registries are reached.
     pub(crate) registries: RegistryFiles,
+    /// Where large files are that nobody else needs: `$TMPDIR` or `/var/tmp`.
+    pub(crate) spool: PathBuf,
     /// `$DOCKER_DEFAULT_PLATFORM`.
     pub(crate) platform: Option<String>,
     /// `$BUILDKIT_PROGRESS`.
@@ -51,6 +53,7 @@ impl Environment {
                 docker_config: Some(path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker"))),
                 settings: path("STRATA_REGISTRIES").or_else(|| settings_of_registries(&home)),
             },
+            spool: path("TMPDIR").unwrap_or_else(|| PathBuf::from("/var/tmp")),
             platform: text("DOCKER_DEFAULT_PLATFORM"),
             build_progress: text("BUILDKIT_PROGRESS"),
             source_date_epoch: text("SOURCE_DATE_EPOCH"),

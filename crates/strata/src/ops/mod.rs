@@ -17,6 +17,7 @@ pub mod layers;
 pub mod load;
 pub mod login;
 mod parallel;
+pub mod place;
 pub mod pull;
 pub mod push;
 pub mod remove;
