@@ -28,6 +28,9 @@ pub(crate) struct Environment {
     pub(crate) no_color: bool,
 }
 
+/// Where docker and podman have certificates by host.
+const CERTIFICATES: [&str; 2] = ["/etc/docker/certs.d", "/etc/containers/certs.d"];
+
 impl Environment {
     pub(crate) fn read() -> Self {
         let root_user = rustix::process::geteuid().is_root();
@@ -52,6 +55,10 @@ impl Environment {
             registries: RegistryFiles {
                 docker_config: Some(path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker"))),
                 settings: path("STRATA_REGISTRIES").or_else(|| settings_of_registries(&home)),
+                certificates: match path("STRATA_CERTS_D") {
+                    Some(directory) => vec![directory],
+                    None => CERTIFICATES.iter().map(PathBuf::from).collect(),
+                },
             },
             spool: path("TMPDIR").unwrap_or_else(|| PathBuf::from("/var/tmp")),
             platform: text("DOCKER_DEFAULT_PLATFORM"),
