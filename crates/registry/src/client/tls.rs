@@ -1,6 +1,6 @@
 //! TLS to hosts with certificates of their own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -117,14 +117,14 @@ impl KeyPair {
 }
 
 /// Reads the certificates of a file.
-fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
     let bytes = read_named(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
-        Ok(found) if found.is_empty() => Err(SettingsError::NoCertificate(path.clone())),
+        Ok(found) if found.is_empty() => Err(SettingsError::NoCertificate(path.to_owned())),
         Ok(found) => Ok(found),
         Err(source) => Err(SettingsError::Pem {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         }),
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -232,11 +233,16 @@ impl Archive {
         decompress: &Decompress<'_>,
     ) -> Result<(Digest, u64), ExchangeError> {
         let expected = stream.blob().digest;
+        let is_full = AtomicBool::new(false);
         let (fetched, inflated) = thread::scope(|scope| {
             let (buffers, reader) = channel();
+            let is_full = &is_full;
             let fetcher = scope.spawn(move || {
                 let mut hasher = Hasher::new();
                 loop {
+                    if is_full.load(Ordering::Relaxed) {
+                        return Ok(expected);
+                    }
                     match buffers.fill(&mut stream) {
                         Ok(None) => return Ok(hasher.finish()),
                         Ok(Some(buffer)) => {
@@ -252,6 +258,12 @@ impl Archive {
                 }
             });
             let inflated = self.inflate(decompress(Box::new(reader)));
+            if let Err(error) = &inflated
+                && matches!(error.inner().downcast_ref(), Some(StoreError::Io { .. }))
+            {
+                // The rest would be fetched for nothing.
+                is_full.store(true, Ordering::Relaxed);
+            }
             let fetched = fetcher.join();
             let fetched = fetched.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             (fetched, inflated)

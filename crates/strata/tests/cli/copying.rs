@@ -196,3 +196,41 @@ fn settings_that_are_wrong_are_no_answer_of_a_registry() {
     let said = format!("invalid `{path}`: line 3: registry \"q.io\": `there` is not a place");
     assert!(failed.stderr.starts_with(&said), "{failed}");
 }
+
+#[test]
+fn half_a_pair_of_certificates_is_told_with_its_files() {
+    let strata = strata();
+    strata.write("certs.d/127.0.0.1:1/me.cert", "");
+    let directory = strata.work("certs.d").display().to_string();
+    let strata = strata.variable("STRATA_CERTS_D", &directory);
+    let half = format!("{directory}/127.0.0.1:1/me");
+    assert_eq!(
+        strata
+            .run(&["copy", "127.0.0.1:1/a:1", "oci:a"])
+            .to_string(),
+        format!(
+            "[stderr]\ncannot copy from `127.0.0.1:1/a:1`: `{half}.cert` needs `{half}.key` beside it\n[exit 1]\n"
+        )
+    );
+}
+
+#[test]
+fn a_target_that_cannot_be_written_is_told_before_anything_is_fetched() {
+    let (_server, _served, name) = registry();
+    let strata = strata();
+    strata.write("there/precious", "");
+    for (to, said) in [
+        ("oci:there:v1", "not an OCI layout"),
+        ("oci-archive:none/a.tar", "No such file or directory"),
+        ("docker-archive:there", "is there already"),
+        ("docker-archive:a.tar:Upper", "must be lowercase"),
+        ("oci:new:-x", "letters and digits"),
+        ("oci-archive:-", "name a file"),
+    ] {
+        let failed = strata.run(&["copy", &name, to]);
+        assert_eq!((failed.code, &*failed.stdout), (1, ""), "{to}: {failed}");
+        assert!(failed.stderr.contains(said), "{to}: {failed}");
+        assert!(!failed.stderr.contains("daemon"), "{to}: {failed}");
+        assert_eq!(names(&strata), ["there"], "{to}");
+    }
+}
