@@ -21,6 +21,15 @@ pub enum ArchiveError {
     /// The file cannot be read, or is no tar.
     #[error("cannot read archive")]
     Read(#[source] io::Error),
+    /// A file of a layout cannot be read.
+    #[error("cannot read `{name}`")]
+    ReadFile {
+        /// The file, below the layout's directory.
+        name: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// The output cannot be written.
     #[error("cannot write archive")]
     Write(#[source] io::Error),

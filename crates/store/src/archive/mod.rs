@@ -8,11 +8,13 @@ mod contents;
 pub(crate) mod documents;
 pub(crate) mod entry;
 mod error;
+mod open;
 mod read;
 mod save;
 mod source;
 
 pub use error::ArchiveError;
-pub use read::{Archive, ArchiveImage, Decompress, Pick};
+pub use open::Decompress;
+pub use read::{Archive, ArchiveImage, Pick};
 pub use save::{SavedImage, save};
 pub use source::ArchiveSource;

@@ -76,7 +76,7 @@ impl LayoutTarget {
     }
 
     /// Makes what is not there of a layout that is locked, and reads the rest.
-    fn ready(self) -> Result<Self, StoreError> {
+    fn ready(mut self) -> Result<Self, StoreError> {
         let root = &self.root;
         let mark = root.join("oci-layout");
         let is_empty = fs::read_dir(root)
@@ -85,6 +85,10 @@ impl LayoutTarget {
             .is_none();
         if !is_empty && !mark.exists() {
             return Err(StoreError::NotALayout { path: root.clone() });
+        }
+        if !is_empty {
+            // Another process was faster with the lock: what is there is its work.
+            self.made.clear();
         }
         let blobs = root.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(at("create", &blobs))?;

@@ -297,7 +297,7 @@ fn a_directory_is_not_left_through_its_links() {
     std::os::unix::fs::symlink("../secret", directory.join("manifest.json")).expect("linked");
     assert!(matches!(
         load(&store, &directory),
-        Err(LoadError::Archive(ArchiveError::Read(_)))
+        Err(LoadError::Archive(ArchiveError::ReadFile { .. }))
     ));
 }
 

@@ -348,3 +348,20 @@ fn an_image_for_another_platform_is_told() {
         assert_eq!(told.as_deref(), expected, "{platform}");
     }
 }
+
+#[test]
+fn a_file_of_a_layout_that_cannot_be_read_is_named() {
+    let source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    let place = TempDir::new().expect("a directory");
+    copied(&source, place.path(), &Extent::Whole, None).expect("copied");
+    let name = format!("blobs/sha256/{}", source.layer(0).digest.hex());
+    let layer = place.path().join(&name);
+    fs::remove_file(&layer).expect("there");
+    std::os::unix::fs::symlink(&layer, &layer).expect("a circle");
+    let archive = opened(place.path()).expect("a layout");
+    let image = archive.image(&Pick::Only).expect("an image");
+    let other = TempDir::new().expect("a directory");
+    let error = copied(&image.source, other.path(), &Extent::Whole, None).expect_err("a circle");
+    assert_eq!(error.side(), Side::Source);
+    assert_eq!(error.to_string(), format!("cannot read `{name}`"));
+}
