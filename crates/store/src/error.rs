@@ -78,6 +78,12 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// A file is there already.
+    #[error("`{}` is there already: remove it, or write to another file", path.display())]
+    FileExists {
+        /// The file.
+        path: PathBuf,
+    },
     /// The layout is of a version that is not known.
     #[error("`{}` is no OCI layout of version 1", path.display())]
     UnknownLayout {
@@ -118,6 +124,9 @@ pub enum StoreError {
         /// What was unpacked.
         found: DiffId,
     },
+    /// A layer cannot be decompressed.
+    #[error("cannot decompress the layer")]
+    Undone(#[source] io::Error),
     /// There is no such blob.
     #[error("blob {0} is not in the store")]
     BlobNotFound(Digest),

@@ -17,6 +17,7 @@ mod layer;
 mod lock;
 mod manifest;
 mod manifest_list;
+mod new_file;
 mod prune;
 mod remove;
 mod resolve;
@@ -30,17 +31,18 @@ mod tag_document;
 mod timestamp;
 
 pub use archive::{
-    Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, SavedImage, save,
+    Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, Pick, SavedImage, save,
 };
 pub use blob_writer::{BlobWriter, NewBlob};
 pub use build::BuildRecord;
 pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
 pub use error::StoreError;
 pub use exchange::{
-    BlobOutcome, BlobTarget, Compress, Copied, CopyError, CopyOptions, CopyOutcome, Event,
-    ExchangeError, Extent, Fault, LayerId, LayoutTarget, ManifestPolicy, Mirrored, OpenBlob,
-    OpenSource, Packing, Progress, Resolved, Reuse, Side, Source, StoreSource, StoreTarget, Target,
-    Unpack, copy, image_config, mirror, push,
+    BlobOutcome, BlobTarget, Compress, Copied, CopyError, CopyOptions, CopyOutcome,
+    DockerArchiveTarget, Event, ExchangeError, Extent, Fault, LayerId, LayoutArchiveTarget,
+    LayoutTarget, ManifestPolicy, Mirrored, OpenBlob, OpenSource, Packing, Progress, Resolved,
+    Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, image_config, mirror,
+    push,
 };
 pub use image::{ImageRecord, NewImage};
 pub use layer::{LayerRecord, NewLayer};

@@ -31,16 +31,19 @@ pub struct RegistryFiles {
     pub docker_config: Option<PathBuf>,
     /// The file of [`registry::Settings`].
     pub settings: Option<PathBuf>,
+    /// Directories as `/etc/docker/certs.d`: certificates by host.
+    pub certificates: Vec<PathBuf>,
 }
 
 impl RegistryFiles {
     /// Returns a client for registries and downloads. Reads the settings; credentials are read
     /// when a registry asks for them.
     pub fn client(&self) -> Result<Client, SettingsError> {
-        let settings = self.settings.as_deref().map(Settings::read);
+        let settings = self.settings.as_deref().map(Settings::read).transpose()?;
+        let settings = settings.unwrap_or_default();
         Ok(Client::new(ClientOptions {
             docker_config: self.docker_config.clone(),
-            settings: settings.transpose()?.unwrap_or_default(),
+            settings: settings.with_certificates(&self.certificates),
             ..ClientOptions::default()
         }))
     }

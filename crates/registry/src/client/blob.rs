@@ -83,7 +83,10 @@ impl BlobReader {
                 self.expect_size(&response, range.total)?;
                 Ok(response)
             }
-            _ => Err(refusal(response)),
+            _ => Err(ClientError::Blob {
+                digest: self.digest,
+                answer: Box::new(refusal(response)),
+            }),
         }
     }
 

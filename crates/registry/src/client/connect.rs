@@ -62,7 +62,7 @@ impl Client {
         for mirror in courier.settings.mirrors(name) {
             // One that cannot be asked is left, as one that does not answer is.
             if let Ok(registry) = self.registry(&mirror.registry) {
-                remote.mirrors.push(at(&mirror, registry));
+                remote.mirrors.push(at(mirror, registry));
             }
         }
         Ok(remote)

@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use super::credentials::CredentialsError;
 use super::refusal::Refusal;
 use super::resolver::NoNameServer;
-use super::settings::SettingsError;
+use super::settings_error::SettingsError;
 
 /// Why a registry did not do what was asked. Printed with its sources, joined by `: `, it reads
 /// as docker's message.
@@ -67,6 +67,25 @@ pub enum ClientError {
         request: String,
         /// The status.
         status: StatusCode,
+    },
+    /// The registry does not give a blob away.
+    #[error("blob {digest}")]
+    Blob {
+        /// The blob.
+        digest: Digest,
+        /// The registry's answer.
+        #[source]
+        answer: Box<ClientError>,
+    },
+    /// The server wants TLS where it was spoken to without.
+    #[error(
+        "{request}: the server wants HTTPS: set `http = false` for `{host}` in `registries.toml`"
+    )]
+    WantsTls {
+        /// What was asked.
+        request: String,
+        /// The server, as the settings write it.
+        host: String,
     },
     /// The server was not reached, or the connection broke.
     #[error("{request}")]
@@ -149,6 +168,9 @@ pub enum SetupError {
     /// TLS did not start; most often no root certificates were found.
     #[error("failed to start TLS")]
     Tls(#[source] reqwest::Error),
+    /// TLS did not start for a host with certificates of its own.
+    #[error("failed to start TLS")]
+    Certificates(#[source] rustls::Error),
 }
 
 /// How an answer breaks the protocol.
@@ -346,6 +368,7 @@ impl ClientError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Network { cause, .. } => cause.may_pass(),
+            Self::Blob { answer, .. } => answer.may_pass(),
             Self::Refused { status, .. } => *status == 429 || *status >= 500,
             Self::UnexpectedStatus { status, .. } => {
                 status.as_u16() == 429 || status.is_server_error()

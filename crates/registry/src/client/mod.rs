@@ -13,6 +13,7 @@ mod credentials;
 mod download;
 mod error;
 mod exchange;
+mod host_certificates;
 
 pub mod login;
 mod options;
@@ -22,6 +23,9 @@ mod remote;
 mod request;
 mod resolver;
 mod settings;
+mod settings_error;
+mod settings_file;
+mod tls;
 mod transport;
 mod upload;
 
@@ -33,4 +37,5 @@ pub use options::{ClientOptions, Retry, Timeouts};
 pub use refusal::{ApiError, Refusal};
 pub(crate) use remote::CONTENT_DIGEST;
 pub use remote::Remote;
-pub use settings::{Settings, SettingsError, SettingsProblem};
+pub use settings::Settings;
+pub use settings_error::{SettingsError, SettingsProblem};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Version};
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 
@@ -162,6 +162,10 @@ pub(crate) fn refusal(mut response: Response) -> ClientError {
     }
     let request = response.request();
     let body = response.read_all(MAX_REFUSAL_SIZE).unwrap_or_default();
+    if wants_tls(&response, &body) {
+        let host = authority_of(response.url());
+        return ClientError::WantsTls { request, host };
+    }
     let answer = Refusal::parse(status.as_u16(), &body).or_else(|| match status.as_u16() {
         401 => Some(Refusal::new("UNAUTHORIZED", "authentication required")),
         403 => Some(Refusal::new(
@@ -178,6 +182,20 @@ pub(crate) fn refusal(mut response: Response) -> ClientError {
         },
         None => ClientError::UnexpectedStatus { request, status },
     }
+}
+
+/// Tells whether a server says that it speaks TLS only, to a client that does not: Go's servers
+/// and nginx do.
+fn wants_tls(response: &Response, body: &[u8]) -> bool {
+    if response.url().scheme() != "http" || response.status() != StatusCode::BAD_REQUEST {
+        return false;
+    }
+    let text = String::from_utf8_lossy(body);
+    let is_told = ["HTTPS server", "HTTPS port"]
+        .iter()
+        .any(|mark| text.contains(mark));
+    // An answer to HEAD has no text; nobody else still answers by the protocol of 1996.
+    is_told || (response.is_to_head() && response.version() == Version::HTTP_10)
 }
 
 /// Returns `host[:port]`, without a port that the scheme implies.

@@ -1,21 +1,22 @@
 //! How each registry is reached, as a file says it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::FileTypeExt as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use oci::{DEFAULT_REGISTRY, Reference};
 use reqwest::Url;
 use serde::Deserialize;
+use toml::Spanned;
 
+use super::host_certificates;
 use super::registry::{authority_of, is_loopback};
+use super::settings_error::{SettingsError, SettingsProblem};
+use super::settings_file::read_text;
+use super::tls::{HostTls, KeyPair};
 
-/// The longest file that is read.
-const MAX_FILE_SIZE: u64 = 1 << 20;
 /// More mirrors than a pull has patience for.
-const MAX_MIRRORS: usize = 16;
+pub(super) const MAX_MIRRORS: usize = 16;
 /// Where the images of `docker.io` are.
 const HUB_HOST: &str = "registry-1.docker.io";
 
@@ -29,44 +30,54 @@ const HUB_HOST: &str = "registry-1.docker.io";
 /// [registry."mirror.example:5000"]
 /// ca = ["/etc/ssl/example.pem"]
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    #[serde(default, rename = "registry")]
     registries: BTreeMap<String, RegistrySettings>,
+    certificates: Vec<PathBuf>,
 }
 
 /// What the file says of one registry.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RegistrySettings {
     /// Places that are asked before the registry when something is pulled.
-    #[serde(default)]
-    pub(crate) mirrors: Vec<String>,
+    mirrors: Vec<Place>,
     /// The place that stands in for the registry, for everything.
-    pub(crate) location: Option<String>,
+    location: Option<Place>,
     /// Whether it speaks plain HTTP; by default loopback does, unless something here is about TLS.
     http: Option<bool>,
-    /// Whether any certificate will do.
-    #[serde(default)]
-    pub(crate) insecure: bool,
-    /// Files of root certificates that are trusted besides the system's.
-    #[serde(default)]
-    pub(crate) ca: Vec<PathBuf>,
-    /// What proves to the registry who we are.
-    #[serde(default)]
-    pub(crate) keypair: Vec<KeyPair>,
+    /// How TLS to it differs.
+    tls: HostTls,
     /// Whether nothing is pulled from it or pushed to it.
-    #[serde(default)]
     pub(crate) blocked: bool,
 }
 
-/// Files of a client certificate and its key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The form of the file.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct KeyPair {
-    pub(crate) key: PathBuf,
-    pub(crate) cert: PathBuf,
+struct Document {
+    #[serde(default, rename = "registry")]
+    registries: BTreeMap<Spanned<String>, Table>,
+}
+
+/// The form of what the file says of one registry.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    #[serde(default)]
+    mirrors: Vec<Spanned<String>>,
+    location: Option<Spanned<String>>,
+    http: Option<Spanned<bool>>,
+    /// Whether any certificate will do.
+    #[serde(default)]
+    insecure: bool,
+    /// Files of root certificates that are trusted besides the system's.
+    #[serde(default)]
+    ca: Vec<PathBuf>,
+    /// What proves to the registry who we are.
+    #[serde(default)]
+    keypair: Vec<Spanned<KeyPair>>,
+    #[serde(default)]
+    blocked: bool,
 }
 
 /// A host, and what stands before the names of its repositories.
@@ -78,75 +89,10 @@ pub(crate) struct Place {
     pub(crate) prefix: String,
 }
 
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// A file cannot be read.
-    #[error("cannot read `{}`", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The file is no TOML, or not of this form.
-    #[error("invalid `{}`: {source}", path.display())]
-    Form {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
-    },
-    /// What is said of a registry cannot be meant.
-    #[error("invalid `{}`: registry \"{registry}\": {problem}", path.display())]
-    Registry {
-        /// The file.
-        path: PathBuf,
-        /// The registry.
-        registry: String,
-        /// What is wrong.
-        problem: SettingsProblem,
-    },
-    /// A file holds no certificate.
-    #[error("no certificate in `{}`", .0.display())]
-    NoCertificate(PathBuf),
-    /// A certificate or key is damaged.
-    #[error("unusable certificate or key in `{}`", path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: reqwest::Error,
-    },
-}
-
-/// What cannot be meant.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsProblem {
-    /// Not a name that references have.
-    #[error("not a registry: write `host` or `host:port`, with a dot, a port or `localhost`")]
-    Name,
-    /// The registry has another name here.
-    #[error("write `{0}` for this registry")]
-    OtherName(String),
-    /// Not a place.
-    #[error("`{0}` is not a place: write `host[:port][/path]`, without `https://`")]
-    Place(String),
-    /// Too many mirrors.
-    #[error("more than {MAX_MIRRORS} mirrors")]
-    Mirrors,
-    /// More than one key.
-    #[error("more than one keypair")]
-    KeyPairs,
-    /// TLS for plain HTTP.
-    #[error("`http` excludes `insecure`, `ca` and `keypair`: they are about TLS")]
-    Plain,
-}
-
 impl Settings {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        let text = read(path).map_err(|source| SettingsError::Read {
+        let text = read_text(path).map_err(|source| SettingsError::Read {
             path: path.to_owned(),
             source,
         })?;
@@ -155,20 +101,39 @@ impl Settings {
 
     /// Reads the text of the file at `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
-        let settings: Self = toml::from_str(text).map_err(|source| SettingsError::Form {
+        let document: Document = toml::from_str(text).map_err(|source| SettingsError::Form {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        for (registry, settings) in &settings.registries {
-            check_name(registry)
-                .and_then(|()| settings.check())
-                .map_err(|problem| SettingsError::Registry {
+        let mut registries = BTreeMap::new();
+        for (name, table) in document.registries {
+            let span = name.span();
+            let registry = name.into_inner();
+            let settings = check_name(&registry)
+                .map_err(|problem| (problem, span.clone()))
+                .and_then(|()| table.check(span))
+                .map_err(|(problem, span)| SettingsError::Registry {
                     path: path.to_owned(),
+                    line: line_of(text, &span),
                     registry: registry.clone(),
                     problem,
                 })?;
+            registries.insert(registry, settings);
         }
-        Ok(settings)
+        Ok(Self {
+            registries,
+            certificates: Vec::new(),
+        })
+    }
+
+    /// Adds directories as `/etc/docker/certs.d`, with a directory for each host. They are looked
+    /// into, in their order, for hosts of which nothing is said about TLS.
+    #[must_use]
+    pub fn with_certificates(self, directories: &[PathBuf]) -> Self {
+        Self {
+            certificates: directories.to_vec(),
+            ..self
+        }
     }
 
     /// Returns what is said of `registry`, as references write it; hosts have no case.
@@ -177,66 +142,82 @@ impl Settings {
     }
 
     /// Returns what is said of the host of `url`.
-    pub(crate) fn of_host(&self, url: &Url) -> Option<&RegistrySettings> {
-        let host = url.host_str().unwrap_or_default();
-        if host == HUB_HOST {
-            return self.of(DEFAULT_REGISTRY);
+    fn of_host(&self, url: &Url) -> Option<&RegistrySettings> {
+        names(url).iter().find_map(|name| self.of(name))
+    }
+
+    /// Returns how TLS to the host of `url` differs from TLS to any other. Reads directories.
+    pub(crate) fn tls(&self, url: &Url) -> Result<Option<HostTls>, SettingsError> {
+        match self.of_host(url) {
+            Some(settings) if settings.http.is_some() || settings.tls.differs() => {
+                Ok(Some(settings.tls.clone()).filter(HostTls::differs))
+            }
+            _ => host_certificates::find(&self.certificates, &names(url)),
         }
-        let port = url.port_or_known_default().unwrap_or(0);
-        self.of(&authority_of(url))
-            .or_else(|| self.of(&format!("{host}:{port}")))
     }
 
     /// Tells whether plain HTTP to the host of `url` is wanted.
     pub(crate) fn speaks_plain_http(&self, url: &Url) -> bool {
-        let settings = self.of_host(url);
-        let told = settings.and_then(|settings| settings.http);
-        let has_own_tls = settings.is_some_and(RegistrySettings::has_own_tls);
-        told.unwrap_or_else(|| is_loopback(url) && !has_own_tls)
+        let told = self.of_host(url).and_then(|settings| settings.http);
+        // What cannot be read is told when TLS begins.
+        told.unwrap_or_else(|| is_loopback(url) && matches!(self.tls(url), Ok(None)))
     }
 
     /// Returns where the images of `registry` are.
     pub(crate) fn place(&self, registry: &str) -> Place {
-        let settings = self.of(registry);
-        let moved = settings.and_then(|settings| settings.location.as_deref());
-        moved.and_then(Place::parse).unwrap_or_else(|| Place {
+        let moved = self
+            .of(registry)
+            .and_then(|settings| settings.location.clone());
+        moved.unwrap_or_else(|| Place {
             registry: registry.to_owned(),
             prefix: String::new(),
         })
     }
 
     /// Returns the places that are asked before `registry`.
-    pub(crate) fn mirrors(&self, registry: &str) -> Vec<Place> {
-        let mirrors = self.of(registry).map_or(&[][..], |found| &found.mirrors);
-        mirrors
-            .iter()
-            .filter_map(|text| Place::parse(text))
-            .collect()
+    pub(crate) fn mirrors(&self, registry: &str) -> &[Place] {
+        self.of(registry).map_or(&[][..], |found| &found.mirrors)
     }
 }
 
-impl RegistrySettings {
-    /// Tells whether TLS to it differs from TLS to any other host.
-    pub(crate) fn has_own_tls(&self) -> bool {
-        self.insecure || !self.ca.is_empty() || !self.keypair.is_empty()
-    }
-
-    fn check(&self) -> Result<(), SettingsProblem> {
-        for place in self.mirrors.iter().chain(&self.location) {
-            if Place::parse(place).is_none() {
-                return Err(SettingsProblem::Place(place.clone()));
-            }
-        }
+impl Table {
+    /// Returns what is meant, or what cannot be and where it stands.
+    fn check(
+        self,
+        span: Range<usize>,
+    ) -> Result<RegistrySettings, (SettingsProblem, Range<usize>)> {
+        let place = |text: Spanned<String>| {
+            let found = Place::parse(text.get_ref());
+            found.ok_or_else(|| {
+                let span = text.span();
+                (SettingsProblem::Place(text.into_inner()), span)
+            })
+        };
         if self.mirrors.len() > MAX_MIRRORS {
-            return Err(SettingsProblem::Mirrors);
+            return Err((SettingsProblem::Mirrors, span));
         }
-        if self.keypair.len() > 1 {
-            return Err(SettingsProblem::KeyPairs);
+        if let Some(second) = self.keypair.get(1) {
+            return Err((SettingsProblem::KeyPairs, second.span()));
         }
-        if self.http == Some(true) && self.has_own_tls() {
-            return Err(SettingsProblem::Plain);
+        let tls = HostTls {
+            insecure: self.insecure,
+            ca: self.ca,
+            keypairs: self.keypair.into_iter().map(Spanned::into_inner).collect(),
+        };
+        if let Some(http) = &self.http
+            && *http.get_ref()
+            && tls.differs()
+        {
+            return Err((SettingsProblem::Plain, http.span()));
         }
-        Ok(())
+        let mirrors = self.mirrors.into_iter().map(place);
+        Ok(RegistrySettings {
+            mirrors: mirrors.collect::<Result<_, _>>()?,
+            location: self.location.map(place).transpose()?,
+            http: self.http.map(Spanned::into_inner),
+            tls,
+            blocked: self.blocked,
+        })
     }
 }
 
@@ -264,6 +245,22 @@ impl Place {
     }
 }
 
+/// Returns what references may call the host of `url`.
+fn names(url: &Url) -> Vec<String> {
+    let host = url.host_str().unwrap_or_default();
+    if host == HUB_HOST {
+        return vec![DEFAULT_REGISTRY.to_owned()];
+    }
+    let port = url.port_or_known_default().unwrap_or(0);
+    vec![authority_of(url), format!("{host}:{port}")]
+}
+
+/// Returns the number of the line at which a part of `text` begins.
+fn line_of(text: &str, span: &Range<usize>) -> usize {
+    let before = &text.as_bytes()[..span.start.min(text.len())];
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
 fn check_name(registry: &str) -> Result<(), SettingsProblem> {
     let parsed = Reference::parse(&format!("{registry}/name"));
     let found = parsed.map_err(|_| SettingsProblem::Name)?;
@@ -281,21 +278,10 @@ fn check_name(registry: &str) -> Result<(), SettingsProblem> {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    if fs::metadata(path)?.file_type().is_fifo() {
-        return Err(io::Error::other("a pipe, which would be waited for"));
-    }
-    let file = File::open(path)?;
-    let length = file.take(MAX_FILE_SIZE + 1).read_to_string(&mut text)?;
-    if u64::try_from(length).unwrap_or(u64::MAX) > MAX_FILE_SIZE {
-        return Err(ErrorKind::FileTooLarge.into());
-    }
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Settings, SettingsError> {
@@ -335,24 +321,27 @@ mod tests {
             ("[registry.\"r.io\"]\nhttps = true", "line 2"),
             (
                 "[registry.\"r.io\"]\nmirrors = [\"http://m.io\"]",
-                "`http://m.io` is not a place",
+                "line 2: registry \"r.io\": `http://m.io` is not a place",
             ),
             (
                 "[registry.\"r.io\"]\nlocation = \"there\"",
                 "`there` is not a place",
             ),
-            ("[registry.\"r.io/path\"]", "not a registry"),
+            (
+                "\n[registry.\"r.io/path\"]",
+                "line 2: registry \"r.io/path\": not a registry",
+            ),
             ("[registry.hub]", "not a registry"),
             ("[registry.\"R.io\"]", "write `r.io`"),
             ("[registry.\"index.docker.io\"]", "`docker.io`"),
             (
-                "[registry.\"r.io\"]\nhttp = true\ninsecure = true",
-                "about TLS",
+                "[registry.\"r.io\"]\ninsecure = true\nhttp = true",
+                "line 3: registry \"r.io\": `http` excludes",
             ),
             (
                 "[[registry.\"r.io\".keypair]]\nkey = \"a\"\ncert = \"b\"\n\
                  [[registry.\"r.io\".keypair]]\nkey = \"c\"\ncert = \"d\"",
-                "more than one",
+                "line 4: registry \"r.io\": more than one",
             ),
         ] {
             let error = parse(text).expect_err(text).to_string();

@@ -3,20 +3,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
 use std::future::Future;
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
+use rustls::crypto::CryptoProvider;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -25,7 +24,8 @@ use super::options::Timeouts;
 use super::registry::{authority_of, is_loopback};
 use super::request::{Request, Stream};
 use super::resolver::Resolver;
-use super::settings::{RegistrySettings, Settings, SettingsError};
+use super::settings::Settings;
+use super::tls::HostTls;
 
 /// The piece in which a body is sent.
 const CHUNK: usize = 256 << 10;
@@ -42,8 +42,8 @@ pub(crate) struct Transport {
     settings: Arc<Settings>,
     loopback: Slot<reqwest::Client>,
     outside: Slot<reqwest::Client>,
-    /// For hosts to which TLS is not like to others, and loopback hosts with TLS.
-    special: Mutex<HashMap<String, Slot<reqwest::Client>>>,
+    /// By host, for all but plain HTTP to loopback: TLS may not be like TLS to others.
+    hosts: Mutex<HashMap<String, Slot<reqwest::Client>>>,
 }
 
 /// A value that is made by its first use, and again if making it failed.
@@ -78,7 +78,7 @@ impl Transport {
             runtime: Slot::new(),
             loopback: Slot::new(),
             outside: Slot::new(),
-            special: Mutex::default(),
+            hosts: Mutex::default(),
         }
     }
 
@@ -184,15 +184,10 @@ impl Transport {
     }
 
     fn prepare(&self, request: &Request) -> Result<reqwest::RequestBuilder, ClientError> {
-        let local = is_loopback(&request.url);
-        let special = self.settings.of_host(&request.url);
-        let special = special.filter(|settings| settings.has_own_tls());
-        let client = match special {
-            _ if local && request.url.scheme() == "http" => {
-                self.loopback.get(|| self.build(Way::Loopback))?
-            }
-            None if !local => self.outside.get(|| self.build(Way::Outside))?,
-            special => self.special(&request.url, special)?,
+        let is_local = is_loopback(&request.url);
+        let client = match is_local && request.url.scheme() == "http" {
+            true => self.loopback.get(|| self.build(Way::Loopback))?,
+            false => self.to_host(&request.url, is_local)?,
         };
         Ok(client
             .request(request.method.clone(), request.url.clone())
@@ -224,23 +219,18 @@ impl Transport {
         })
     }
 
-    /// Returns the client for one host only.
-    fn special(
-        &self,
-        url: &Url,
-        settings: Option<&RegistrySettings>,
-    ) -> Result<reqwest::Client, ClientError> {
-        let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = special.entry(authority_of(url)).or_insert_with(Slot::new);
-        let is_local = is_loopback(url);
-        slot.get(|| self.build(Way::Special { settings, is_local }))
+    /// Returns the client for the host of `url`.
+    fn to_host(&self, url: &Url, is_local: bool) -> Result<reqwest::Client, ClientError> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = hosts.entry(authority_of(url)).or_insert_with(Slot::new);
+        slot.get(|| match (self.settings.tls(url)?, is_local) {
+            (None, false) => self.outside.get(|| self.build(Way::Outside)),
+            (tls, is_local) => self.build(Way::Special { tls, is_local }),
+        })
     }
 
-    fn build(&self, way: Way<'_>) -> Result<reqwest::Client, ClientError> {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Losing a race to another thread is as good: the provider is the same.
-            drop(rustls::crypto::ring::default_provider().install_default());
-        }
+    fn build(&self, way: Way) -> Result<reqwest::Client, ClientError> {
+        let provider = provider();
         let builder = reqwest::Client::builder()
             .user_agent(&self.user_agent)
             .redirect(reqwest::redirect::Policy::none())
@@ -252,13 +242,13 @@ impl Transport {
             // Reading the system's root certificates takes longer than a whole local pull.
             Way::Loopback => builder.no_proxy().tls_certs_only([]),
             Way::Outside => builder,
-            Way::Special { settings, is_local } => {
+            Way::Special { tls, is_local } => {
                 let builder = match is_local {
                     true => builder.no_proxy(),
                     false => builder,
                 };
-                match settings {
-                    Some(settings) => trusting(builder, settings)?,
+                match tls {
+                    Some(tls) => builder.tls_backend_preconfigured(tls.config(&provider)?),
                     None => builder,
                 }
             }
@@ -269,49 +259,23 @@ impl Transport {
     }
 }
 
-enum Way<'a> {
+enum Way {
     Loopback,
     Outside,
     Special {
-        settings: Option<&'a RegistrySettings>,
+        tls: Option<HostTls>,
         is_local: bool,
     },
 }
 
-/// Sets up TLS as the settings of a registry say.
-fn trusting(
-    builder: reqwest::ClientBuilder,
-    settings: &RegistrySettings,
-) -> Result<reqwest::ClientBuilder, SettingsError> {
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(|source| SettingsError::Read {
-            path: path.clone(),
-            source,
-        })
-    };
-    let unusable = |path: &PathBuf| {
-        let path = path.clone();
-        move |source| SettingsError::Certificate { path, source }
-    };
-    let mut roots = Vec::new();
-    for path in &settings.ca {
-        let found = reqwest::Certificate::from_pem_bundle(&read(path)?);
-        let found = found.map_err(unusable(path))?;
-        if found.is_empty() {
-            return Err(SettingsError::NoCertificate(path.clone()));
-        }
-        roots.extend(found);
+/// Returns what does the cryptography of all connections.
+fn provider() -> Arc<CryptoProvider> {
+    if CryptoProvider::get_default().is_none() {
+        // Losing a race to another thread is as good: the provider is the same.
+        drop(rustls::crypto::ring::default_provider().install_default());
     }
-    let mut builder = match roots.is_empty() {
-        true => builder,
-        false => builder.tls_certs_merge(roots),
-    };
-    for pair in &settings.keypair {
-        let both = [read(&pair.key)?, b"\n".to_vec(), read(&pair.cert)?].concat();
-        let identity = reqwest::Identity::from_pem(&both).map_err(unusable(&pair.cert))?;
-        builder = builder.identity(identity);
-    }
-    Ok(builder.tls_danger_accept_invalid_certs(settings.insecure))
+    let provider = CryptoProvider::get_default().expect("invariant: just installed");
+    Arc::clone(provider)
 }
 
 impl<T: Clone> Slot<T> {
@@ -363,6 +327,15 @@ impl Drop for Engine {
 impl Response {
     pub(crate) fn status(&self) -> StatusCode {
         self.inner.status()
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.inner.version()
+    }
+
+    /// Tells whether the request was for the head of the answer only.
+    pub(crate) fn is_to_head(&self) -> bool {
+        self.method == Method::HEAD
     }
 
     pub(crate) fn headers(&self) -> &HeaderMap {

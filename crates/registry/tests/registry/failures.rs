@@ -307,12 +307,32 @@ fn a_connection_that_breaks_for_ever_is_an_error_not_an_end() {
 }
 
 #[test]
-fn a_missing_blob_shows_the_registrys_words() {
+fn a_missing_blob_is_named_with_the_registrys_words() {
     let script = Script::in_turn(vec![Reply::error(
         404,
         "BLOB_UNKNOWN",
         "blob unknown to registry",
     )]);
     let error = read_blob(&script.remote(), 0, 10).expect_err("missing");
-    assert_eq!(error, "blob unknown: blob unknown to registry");
+    let (blob, words) = error.split_once(": ").expect("two parts");
+    assert!(blob.starts_with("blob sha256:"), "{error}");
+    assert_eq!(words, "blob unknown: blob unknown to registry");
+}
+
+#[test]
+fn a_server_that_wants_tls_is_told_with_what_to_set() {
+    let go = "Client sent an HTTP request to an HTTPS server.\n";
+    let nginx = "<html>The plain HTTP request was sent to HTTPS port</html>";
+    for text in [go, nginx] {
+        let (script, said) = refusal(vec![Reply::new(400).body(text.as_bytes())]);
+        let host = script.host();
+        assert_eq!(
+            said,
+            format!(
+                "Get \"http://{host}/v2/team/app/manifests/1\": the server wants HTTPS: set `http = false` for `{host}` in `registries.toml`"
+            )
+        );
+    }
+    let (_, said) = refusal(vec![Reply::new(400).body(b"bad")]);
+    assert!(!said.contains("HTTPS"), "{said}");
 }

@@ -6,6 +6,7 @@ mod scripted;
 mod fixture;
 
 mod authentication;
+mod certificates;
 mod failures;
 mod programs;
 mod pulls;

@@ -2,12 +2,11 @@
 //! Tests are named after the program that they need.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use oci::{Descriptor, Digest, ImageId, MediaType, Platform, Reference};
-use registry::{Access, Client, ClientOptions, Remote, Settings};
+use registry::{Access, Client, ClientOptions, Remote};
 use store::{BlobOutcome, Source as _, Target as _};
 
 use crate::fixture::{Counter, Shelf};
@@ -18,15 +17,15 @@ use crate::scripted::{blob, impatient, told, with_config};
 const HTPASSWD: &str = "user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
 
 /// Debian's docker-registry on a free port. Dropping it ends it.
-struct Distribution {
+pub(crate) struct Distribution {
     child: Child,
-    host: String,
+    pub(crate) host: String,
     _directory: tempfile::TempDir,
 }
 
 impl Distribution {
     /// Starts it with `extra` added to its configuration.
-    fn start(extra: &str) -> Self {
+    pub(crate) fn start(extra: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path().to_str().expect("text");
         let config = format!(
@@ -62,7 +61,7 @@ impl Distribution {
         }
     }
 
-    fn remote(&self, name: &str, options: ClientOptions) -> Remote {
+    pub(crate) fn remote(&self, name: &str, options: ClientOptions) -> Remote {
         let name = Reference::parse(&format!("{}/{name}", self.host)).expect("a name");
         Client::new(options).repository(&name).expect("valid")
     }
@@ -76,7 +75,7 @@ impl Drop for Distribution {
 }
 
 /// Runs a program that must succeed; returns what it printed.
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
         .output()
@@ -88,79 +87,6 @@ fn run(program: &str, arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// Makes a certificate in `directory`, `name.pem`, and its key, `name.key`.
-fn certificate(directory: &Path, name: &str, more: &[&str]) -> PathBuf {
-    let file = |end: &str| directory.join(format!("{name}.{end}"));
-    let (pem, key) = (file("pem"), file("key"));
-    let common = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj";
-    let subject = format!("/CN={name}");
-    let out = [
-        "-keyout",
-        key.to_str().expect("text"),
-        "-out",
-        pem.to_str().expect("text"),
-    ];
-    let common: Vec<&str> = common.split(' ').chain([&*subject]).collect();
-    run("openssl", &[&common, &out[..], more].concat());
-    pem
-}
-
-#[test]
-fn docker_registry_with_tls_is_reached_as_the_settings_say() {
-    let place = tempfile::tempdir().expect("a directory");
-    let ca = certificate(place.path(), "ca", &[]);
-    let ca = ca.to_str().expect("text");
-    let key = place.path().join("ca.key");
-    let by_ca = ["-CA", ca, "-CAkey", key.to_str().expect("text"), "-addext"];
-    let not_ca = "basicConstraints=critical,CA:FALSE";
-    let for_server = [
-        &by_ca[..],
-        &[not_ca, "-addext", "subjectAltName=IP:127.0.0.1"],
-    ]
-    .concat();
-    certificate(place.path(), "server", &for_server);
-    certificate(place.path(), "client", &[&by_ca[..], &[not_ca]].concat());
-    let path = |name: &str| place.path().join(name).to_str().expect("text").to_owned();
-    let registry = Distribution::start(&format!(
-        "  tls:\n    certificate: {}\n    key: {}\n    clientcas: [{ca}]\n",
-        path("server.pem"),
-        path("server.key")
-    ));
-    let table = format!("[registry.\"{}\"]\nhttp = false\n", registry.host);
-    let pair = format!(
-        "[[registry.\"{}\".keypair]]\nkey = \"{}\"\ncert = \"{}\"\n",
-        registry.host,
-        path("client.key"),
-        path("client.pem")
-    );
-    let trust = format!("ca = [\"{ca}\"]\n");
-    let missing = "ca = [\"/nowhere.pem\"]\n".to_owned();
-    let no_pem = format!("ca = [\"{}\"]\n", path("ca.key"));
-    let shelf = Shelf::new();
-    let id = shelf.image("app:1", &["one"]);
-    let attempt = |lines: &[&String]| {
-        let text: String = lines.iter().map(|line| line.as_str()).collect();
-        let settings = Settings::parse(&format!("{table}{text}"), Path::new("r.toml"));
-        let options = ClientOptions {
-            settings: settings.expect("valid"),
-            ..impatient()
-        };
-        push(&shelf.store, id, registry.remote("app:1", options))
-    };
-    let insecure = "insecure = true\n".to_owned();
-    attempt(&[&trust, &pair]).expect("pushed");
-    attempt(&[&insecure, &pair]).expect("pushed");
-    for (lines, said) in [
-        (&[&pair][..], "certificate signed by unknown authority"),
-        (&[&trust], "Get \"https://127.0.0.1"),
-        (&[&missing, &pair], "cannot read `/nowhere.pem`"),
-        (&[&no_pem, &pair], "no certificate in"),
-    ] {
-        let error = attempt(lines).expect_err("refused");
-        assert!(told(&error).contains(said), "{}", told(&error));
-    }
 }
 
 fn served_digest(remote: &Remote) -> String {

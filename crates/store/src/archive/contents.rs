@@ -170,15 +170,19 @@ impl Contents {
 }
 
 fn find_in_directory(directory: &OwnedFd, name: &str) -> Result<Option<Section>, ArchiveError> {
+    let unreadable = |source| ArchiveError::ReadFile {
+        name: name.to_owned(),
+        source,
+    };
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let opened = rustix::fs::openat2(directory.as_fd(), name, flags, Mode::empty(), resolve);
     let file = match opened.map_err(io::Error::from) {
         Ok(file) => File::from(file),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(ArchiveError::Read(error)),
+        Err(error) => return Err(unreadable(error)),
     };
-    let metadata = file.metadata().map_err(ArchiveError::Read)?;
+    let metadata = file.metadata().map_err(unreadable)?;
     Ok(metadata.is_file().then(|| Section {
         end: metadata.len(),
         offset: 0,

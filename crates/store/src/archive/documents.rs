@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use oci::{Descriptor, DiffId, Digest, ImageId, Index, Manifest, MediaType, Reference};
 use serde::Serialize;
 
-use super::source::blob_name;
+use super::entry::blob_name;
 
 /// An image in `manifest.json`.
 #[derive(Serialize)]
@@ -19,7 +19,7 @@ struct DockerImage {
 
 /// The images of an archive, as they are added.
 #[derive(Default)]
-pub(super) struct Documents {
+pub(crate) struct Documents {
     index: Vec<Descriptor>,
     images: Vec<DockerImage>,
     repositories: BTreeMap<String, BTreeMap<String, String>>,
@@ -28,7 +28,7 @@ pub(super) struct Documents {
 impl Documents {
     /// Adds an image of uncompressed layers, each with the length of its tar. Returns a manifest
     /// for it, which has to go into the archive as well.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         names: &[Reference],
         config: &[u8],
@@ -59,7 +59,7 @@ impl Documents {
 
     /// Adds an image of an index, with the layers of its manifest there, under the name that the
     /// index has.
-    pub(super) fn add_of_index(
+    pub(crate) fn add_of_index(
         &mut self,
         name: &Reference,
         index: &Descriptor,
@@ -73,7 +73,7 @@ impl Documents {
     }
 
     /// Returns the documents by name, in the order of the names.
-    pub(super) fn files(self) -> Vec<(&'static str, Vec<u8>)> {
+    pub(crate) fn files(self) -> Vec<(&'static str, Vec<u8>)> {
         let mut manifest = to_json(&self.images);
         manifest.push(b'\n');
         let mut files = vec![
@@ -129,7 +129,7 @@ impl Documents {
 }
 
 /// Returns `index.json`.
-fn index(manifests: Vec<Descriptor>) -> Vec<u8> {
+pub(crate) fn index(manifests: Vec<Descriptor>) -> Vec<u8> {
     to_json(&Index {
         schema_version: 2,
         media_type: Some(MediaType::OCI_INDEX.into()),

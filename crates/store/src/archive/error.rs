@@ -6,10 +6,11 @@ use oci::{ConfigError, DigestError, ManifestError, ReferenceError};
 
 use crate::StoreError;
 
-fn listed(names: &[String]) -> String {
+/// Returns the names, after `lead`; nothing when there are none.
+fn listed(lead: &str, names: &[String]) -> String {
     match names.is_empty() {
         true => String::new(),
-        false => format!(" of {}", names.join(", ")),
+        false => format!("{lead}{}", names.join(", ")),
     }
 }
 
@@ -20,6 +21,15 @@ pub enum ArchiveError {
     /// The file cannot be read, or is no tar.
     #[error("cannot read archive")]
     Read(#[source] io::Error),
+    /// A file of a layout cannot be read.
+    #[error("cannot read `{name}`")]
+    ReadFile {
+        /// The file, below the layout's directory.
+        name: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// The output cannot be written.
     #[error("cannot write archive")]
     Write(#[source] io::Error),
@@ -27,13 +37,16 @@ pub enum ArchiveError {
     #[error("unexpected EOF")]
     Truncated,
     /// The archive has no image in a known form.
-    #[error("archive holds no images: it has neither `manifest.json` nor `index.json`")]
+    #[error("no images: there is neither `manifest.json` nor `index.json`")]
     NoImages,
-    /// The archive is compressed as a whole, or no file.
-    #[error("archive is compressed or a pipe: write it to a file, decompressed")]
-    Compressed,
+    /// It is a pipe or a device.
+    #[error("neither a file nor a directory")]
+    NoFile,
+    /// The list of images is empty.
+    #[error("no images are listed")]
+    Empty,
     /// The archive has no image of that name.
-    #[error("archive has no image `{name}`{}", listed(known))]
+    #[error("no image `{name}`{}", listed(": there are ", known))]
     NoSuchImage {
         /// The name.
         name: String,
@@ -41,25 +54,25 @@ pub enum ArchiveError {
         known: Vec<String>,
     },
     /// The archive has several images, and none was named.
-    #[error("archive has several images: name one{}", listed(.0))]
+    #[error("several images: name one{}", listed(" of ", .0))]
     ManyImages(Vec<String>),
     /// The archive was written by docker before version 1.10.
     #[error("archive is in docker's format before version 1.10, which is not supported")]
     TooOld,
     /// An entry's name leads out of the archive or is not text.
-    #[error("archive has an entry with the unsafe name `{0}`")]
+    #[error("an entry has the unsafe name `{0}`")]
     UnsafeName(String),
     /// The archive has too many entries.
-    #[error("archive has more than {0} entries")]
+    #[error("more than {0} entries")]
     TooManyEntries(usize),
     /// A file that another one names is not there.
-    #[error("archive has no file `{0}`")]
+    #[error("no file `{0}`")]
     Missing(String),
     /// Links lead in a circle.
-    #[error("archive has a circle of links at `{0}`")]
+    #[error("a circle of links at `{0}`")]
     LinkLoop(String),
     /// A document is longer than it may be.
-    #[error("`{name}` in the archive has {size} bytes, limit {limit}")]
+    #[error("`{name}` has {size} bytes, limit {limit}")]
     TooLarge {
         /// The document.
         name: String,
@@ -69,7 +82,7 @@ pub enum ArchiveError {
         limit: u64,
     },
     /// A document is not JSON of the expected shape.
-    #[error("malformed `{name}` in the archive")]
+    #[error("malformed `{name}`")]
     Malformed {
         /// The document.
         name: String,
@@ -78,10 +91,10 @@ pub enum ArchiveError {
         source: serde_json::Error,
     },
     /// A layout has a version that is not known.
-    #[error("archive is an OCI layout of version `{0}`, expected 1")]
+    #[error("an OCI layout of version `{0}`, expected 1")]
     UnsupportedLayout(String),
     /// A name in the archive is no image name.
-    #[error("archive names an image `{name}`")]
+    #[error("an image is named `{name}`")]
     InvalidName {
         /// The name.
         name: String,
@@ -90,10 +103,10 @@ pub enum ArchiveError {
         source: ReferenceError,
     },
     /// A digest in the archive is none.
-    #[error("digest in the archive")]
+    #[error("no digest where one is expected")]
     InvalidDigest(#[from] DigestError),
     /// A configuration in the archive is none.
-    #[error("`{name}` in the archive")]
+    #[error("`{name}`")]
     Config {
         /// The document.
         name: String,
@@ -102,7 +115,7 @@ pub enum ArchiveError {
         source: ConfigError,
     },
     /// A manifest in the archive is none.
-    #[error("`{name}` in the archive")]
+    #[error("`{name}`")]
     Manifest {
         /// The document.
         name: String,

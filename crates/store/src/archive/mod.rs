@@ -5,14 +5,16 @@
 //! which is both. The last one is written.
 
 mod contents;
-mod documents;
-mod entry;
+pub(crate) mod documents;
+pub(crate) mod entry;
 mod error;
+mod open;
 mod read;
 mod save;
 mod source;
 
 pub use error::ArchiveError;
-pub use read::{Archive, ArchiveImage, Decompress};
+pub use open::Decompress;
+pub use read::{Archive, ArchiveImage, Pick};
 pub use save::{SavedImage, save};
 pub use source::ArchiveSource;

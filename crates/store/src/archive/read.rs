@@ -1,10 +1,7 @@
 //! Reading archives.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::io::Read as _;
 use std::sync::Arc;
 
 use oci::{
@@ -15,11 +12,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::contents::{Contents, Section};
-use super::source::blob_name;
+use super::entry::blob_name;
 use super::{ArchiveError, ArchiveSource};
-use crate::error::at;
-use crate::scratch::unique_name;
-use crate::{ManifestPolicy, Resolved, Store, StoreError};
+use crate::{ManifestPolicy, Resolved};
 
 /// The longest `manifest.json` and `index.json` that are read.
 const MAX_LIST_SIZE: u64 = 8 << 20;
@@ -34,14 +29,29 @@ const NAME_ANNOTATIONS: [&str; 2] = [
 /// BuildKit's mark on manifests that describe another one.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
-/// Undoes whole-file compression, found by the first bytes; what is not compressed passes.
-pub type Decompress<'a> =
-    dyn Fn(Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> + Sync + 'a;
-
 /// An opened archive.
 #[derive(Debug)]
 pub struct Archive {
-    contents: Arc<Contents>,
+    pub(super) contents: Arc<Contents>,
+    pub(super) reading: Reading,
+}
+
+/// Which list of images is read where there are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    Docker,
+    Layout,
+}
+
+/// Which image of an archive is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pick {
+    /// The one that there is.
+    Only,
+    /// The one of this name.
+    Name(String),
+    /// The one with this digest: that of its manifest or index, or an image's id.
+    Digest(Digest),
 }
 
 /// An image in an archive.
@@ -60,6 +70,19 @@ pub struct ArchiveImage {
 }
 
 impl ArchiveImage {
+    /// Tells whether the image, its manifest or index has this digest.
+    fn is(&self, digest: &Digest) -> bool {
+        let Resolved { descriptor, bytes } = &self.source.resolved;
+        if descriptor.digest == *digest {
+            return true;
+        }
+        match ManifestOrIndex::parse(Some(&descriptor.media_type), bytes) {
+            Ok(ManifestOrIndex::Manifest(manifest)) => manifest.config.digest == *digest,
+            // What is wrong with it is told when it is copied.
+            Ok(ManifestOrIndex::Index(_)) | Err(_) => false,
+        }
+    }
+
     /// Tells whether the archive calls the image `name`.
     fn is_called(&self, name: &str) -> bool {
         let parsed = Reference::parse(name).map(Reference::or_latest);
@@ -86,70 +109,8 @@ struct Layout {
 }
 
 impl Archive {
-    /// Opens a file or a directory. A compressed file is first decompressed to a file of the
-    /// store that has no name.
-    pub fn open(
-        store: &Store,
-        path: &Path,
-        decompress: &Decompress<'_>,
-    ) -> Result<Self, ArchiveError> {
-        match Self::seekable(path)? {
-            Ok(archive) => Ok(archive),
-            Err(stream) => Self::read(store, Box::new(stream), decompress),
-        }
-    }
-
-    /// Reads an archive from a stream, which is first written to a file of the store that has no
-    /// name.
-    pub fn read(
-        store: &Store,
-        stream: Box<dyn Read + Send>,
-        decompress: &Decompress<'_>,
-    ) -> Result<Self, ArchiveError> {
-        let mut file = spool_file(store)?;
-        let mut stream = decompress(stream).map_err(ArchiveError::Read)?;
-        io::copy(&mut stream, &mut file).map_err(ArchiveError::Read)?;
-        file.seek(SeekFrom::Start(0)).map_err(ArchiveError::Read)?;
-        Ok(Self {
-            contents: Arc::new(Contents::of_tar(file)?),
-        })
-    }
-
-    /// Opens a directory or a tar that is not compressed, without a store.
-    pub fn open_plain(path: &Path) -> Result<Self, ArchiveError> {
-        let metadata = fs::metadata(path).map_err(ArchiveError::Read)?;
-        // Opening a pipe would wait for its other end.
-        if metadata.file_type().is_fifo() {
-            return Err(ArchiveError::Compressed);
-        }
-        Self::seekable(path)?.map_err(|_| ArchiveError::Compressed)
-    }
-
-    /// Opens what can be read where it lies; gives the file back when it must be read as a stream.
-    fn seekable(path: &Path) -> Result<Result<Self, File>, ArchiveError> {
-        let file = File::open(path).map_err(ArchiveError::Read)?;
-        let metadata = file.metadata().map_err(ArchiveError::Read)?;
-        let contents = match metadata.is_dir() {
-            true => Contents::of_directory(path)?,
-            false => {
-                let mut magic = [0; 6];
-                if !metadata.is_file() {
-                    return Ok(Err(file));
-                }
-                let count = file.read_at(&mut magic, 0).map_err(ArchiveError::Read)?;
-                if compression(&magic[..count]).is_some() {
-                    return Ok(Err(file));
-                }
-                Contents::of_tar(file)?
-            }
-        };
-        Ok(Ok(Self {
-            contents: Arc::new(contents),
-        }))
-    }
-
-    /// Returns the image that the archive calls `name`, or its only one.
-    pub fn image(&self, name: Option<&str>) -> Result<ArchiveImage, ArchiveError> {
+    /// Returns the image that is meant.
+    pub fn image(&self, pick: &Pick) -> Result<ArchiveImage, ArchiveError> {
         let mut images = self.images()?;
         let known = |images: &[ArchiveImage]| {
             let names = images.iter().flat_map(|image| {
@@ -158,26 +119,50 @@ impl Archive {
             });
             names.collect()
         };
-        match name {
-            Some(name) => {
-                let found = images.iter().position(|image| image.is_called(name));
-                match found {
-                    Some(index) => Ok(images.swap_remove(index)),
-                    None => Err(ArchiveError::NoSuchImage {
-                        name: name.to_owned(),
-                        known: known(&images),
-                    }),
-                }
-            }
-            None if images.len() == 1 => Ok(images.swap_remove(0)),
-            None => Err(ArchiveError::ManyImages(known(&images))),
+        let found = match pick {
+            Pick::Only if images.len() == 1 => Some(0),
+            Pick::Only if images.is_empty() => return Err(ArchiveError::Empty),
+            Pick::Only => return Err(ArchiveError::ManyImages(known(&images))),
+            Pick::Name(name) => images.iter().position(|image| image.is_called(name)),
+            Pick::Digest(digest) => images.iter().position(|image| image.is(digest)),
+        };
+        match (found, pick) {
+            (Some(index), _) => Ok(images.swap_remove(index)),
+            (None, Pick::Digest(digest)) => self.unlisted(digest),
+            (None, Pick::Only) => Err(ArchiveError::Empty),
+            (None, Pick::Name(name)) => Err(ArchiveError::NoSuchImage {
+                name: name.clone(),
+                known: known(&images),
+            }),
         }
+    }
+
+    /// Returns the manifest or index of a layout that is not in its list, but below what is.
+    fn unlisted(&self, digest: &Digest) -> Result<ArchiveImage, ArchiveError> {
+        let name = blob_name(digest);
+        let bytes = self.contents.read(&name, MAX_MANIFEST_SIZE)?;
+        let bytes = bytes.ok_or_else(|| ArchiveError::NoSuchImage {
+            name: digest.to_string(),
+            known: Vec::new(),
+        })?;
+        let parsed = ManifestOrIndex::parse(None, &bytes);
+        let parsed = parsed.map_err(|source| ArchiveError::Manifest { name, source })?;
+        let (own, usual) = match parsed {
+            ManifestOrIndex::Manifest(manifest) => (manifest.media_type, MediaType::OCI_MANIFEST),
+            ManifestOrIndex::Index(index) => (index.media_type, MediaType::OCI_INDEX),
+        };
+        let media_type = own.unwrap_or_else(|| usual.into());
+        let size = u64::try_from(bytes.len()).expect("a length fits in 64 bits");
+        self.layout_image(Vec::new(), &Descriptor::new(&media_type.0, *digest, size))
     }
 
     /// Returns the images, in the archive's order.
     pub fn images(&self) -> Result<Vec<ArchiveImage>, ArchiveError> {
         let index: Option<Index> = self.document("index.json")?;
-        let docker: Option<Vec<DockerImage>> = self.document("manifest.json")?;
+        let docker: Option<Vec<DockerImage>> = match (&index, self.reading) {
+            (Some(_), Reading::Layout) => None,
+            _ => self.document("manifest.json")?,
+        };
         match (docker, index) {
             (Some(images), index) => {
                 let manifests = match &index {
@@ -478,7 +463,7 @@ fn hash(mut section: Section) -> Result<Digest, ArchiveError> {
 }
 
 /// Tells the compression of a file by its first bytes, as the media type of such a layer.
-fn compression(magic: &[u8]) -> Option<&'static str> {
+pub(super) fn compression(magic: &[u8]) -> Option<&'static str> {
     const XZ_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+xz";
     const BZIP2_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+bzip2";
     match magic {
@@ -488,19 +473,4 @@ fn compression(magic: &[u8]) -> Option<&'static str> {
         [b'B', b'Z', b'h', ..] => Some(BZIP2_LAYER),
         _ => None,
     }
-}
-
-/// Makes a file in the store that goes away with its last user.
-fn spool_file(store: &Store) -> Result<File, StoreError> {
-    store.check_writable()?;
-    let path = store.ingest_dir().join(format!("{}.new", unique_name()));
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(at("create", &path))?;
-    fs::remove_file(&path).map_err(at("remove", &path))?;
-    Ok(file)
 }

@@ -9,8 +9,7 @@ use tar::EntryType;
 
 use super::ArchiveError;
 use super::documents::Documents;
-use super::entry::{DIRECTORIES, END, write_document, write_header, write_padding};
-use super::source::blob_name;
+use super::entry::{DIRECTORIES, END, blob_name, write_document, write_header, write_padding};
 use crate::{ImageRecord, Store, StoreError};
 
 /// An image to save, and the names it gets in the archive.

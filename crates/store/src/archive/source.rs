@@ -8,6 +8,7 @@ use oci::{Descriptor, Digest, MAX_MANIFEST_SIZE};
 
 use super::ArchiveError;
 use super::contents::Contents;
+use super::entry::blob_name;
 use crate::exchange::ExchangeError;
 use crate::{Resolved, Source, StoreError};
 
@@ -27,10 +28,6 @@ impl ArchiveSource {
             None => blob_name(digest),
         }
     }
-}
-
-pub(super) fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }
 
 impl Source for ArchiveSource {

@@ -97,7 +97,7 @@ pub(super) struct Selected {
     named: Descriptor,
     pub(super) descriptor: Descriptor,
     pub(super) bytes: Vec<u8>,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
 }
 
 /// Follows indexes to the manifest for a platform.

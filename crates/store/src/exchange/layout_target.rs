@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use oci::{
@@ -32,9 +33,11 @@ pub struct LayoutTarget {
     root: PathBuf,
     /// The root, locked.
     directory: File,
+    /// The directories that were not there before, from the root up.
+    made: Vec<PathBuf>,
 }
 
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const NAME: &str = "org.opencontainers.image.ref.name";
 const PARTIAL: &str = "partial";
 const BUFFER: usize = 256 << 10;
@@ -42,38 +45,79 @@ const BUFFER: usize = 256 << 10;
 impl LayoutTarget {
     /// Opens a layout, or makes one where there is nothing.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        loop {
+            let layout = Self::lock(root)?;
+            // Who held the lock before may have taken away what it had made.
+            if layout.is_in_place()? {
+                return layout.ready();
+            }
+        }
+    }
+
+    /// Locks the directory, making it where it is not there.
+    fn lock(root: &Path) -> Result<Self, StoreError> {
+        let made = make(root)?;
+        let directory = File::open(root).map_err(at("open", root))?;
+        directory.lock().map_err(at("lock", root))?;
+        Ok(Self {
+            root: root.to_owned(),
+            directory,
+            made,
+        })
+    }
+
+    fn is_in_place(&self) -> Result<bool, StoreError> {
+        let held = self.directory.metadata().map_err(at("open", &self.root))?;
+        match fs::metadata(&self.root) {
+            Ok(found) => Ok((found.dev(), found.ino()) == (held.dev(), held.ino())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(at("open", &self.root)(error)),
+        }
+    }
+
+    /// Makes what is not there of a layout that is locked, and reads the rest.
+    fn ready(mut self) -> Result<Self, StoreError> {
+        let root = &self.root;
         let mark = root.join("oci-layout");
-        let is_empty = match fs::read_dir(root) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) if error.kind() == ErrorKind::NotFound => true,
-            Err(error) => return Err(at("read", root)(error)),
-        };
+        let is_empty = fs::read_dir(root)
+            .map_err(at("read", root))?
+            .next()
+            .is_none();
         if !is_empty && !mark.exists() {
-            return Err(StoreError::NotALayout {
-                path: root.to_owned(),
-            });
+            return Err(StoreError::NotALayout { path: root.clone() });
+        }
+        if !is_empty {
+            // Another process was faster with the lock: what is there is its work.
+            self.made.clear();
         }
         let blobs = root.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(at("create", &blobs))?;
-        let directory = File::open(root).map_err(at("open", root))?;
-        directory.lock().map_err(at("lock", root))?;
-        let layout = Self {
-            root: root.to_owned(),
-            directory,
-        };
-        layout.remove_partials().map_err(at("tidy", root))?;
+        self.remove_partials().map_err(at("tidy", root))?;
         if is_empty {
-            layout.write_index(&empty_index())?;
-            layout.write(&mark, LAYOUT)?;
+            self.write_index(&empty_index())?;
+            self.write(&mark, LAYOUT)?;
         }
         let version = read_limited(&mark)?.unwrap_or_default();
         if !is_supported(&version) {
-            return Err(StoreError::UnknownLayout {
-                path: root.to_owned(),
-            });
+            return Err(StoreError::UnknownLayout { path: root.clone() });
         }
-        layout.index()?;
-        Ok(layout)
+        self.index()?;
+        Ok(self)
+    }
+
+    /// Takes away what [`open`](Self::open) made, for a copy that failed; a layout that was there
+    /// before stays, with the blobs that came. What cannot be removed stays too.
+    pub fn abandon(self) {
+        if let Some(directories) = self.made.split_first()
+            && fs::remove_dir_all(directories.0).is_ok()
+        {
+            for directory in directories.1 {
+                // Others may have put something there.
+                if fs::remove_dir(directory).is_err() {
+                    break;
+                }
+            }
+        }
     }
 
     /// Lists what was copied in `index.json`, under `name` if there is one, after everything is on
@@ -88,11 +132,7 @@ impl LayoutTarget {
             Some(name) => name_of(entry).as_deref() != Some(name),
             None => entry.digest != document.digest || name_of(entry).is_some(),
         });
-        let annotations = name.map(|name| BTreeMap::from([(NAME.to_owned(), name.to_owned())]));
-        index.manifests.push(Descriptor {
-            annotations: annotations.or_else(|| document.annotations.clone()),
-            ..document.clone()
-        });
+        index.manifests.push(named(document, name));
         rustix::fs::syncfs(&self.directory)
             .map_err(|error| at("sync", &self.root)(error.into()))?;
         self.write_index(&index)
@@ -198,6 +238,26 @@ impl Target for LayoutTarget {
     }
 }
 
+/// Makes a directory and those above it. Returns those that were not there, from `root` up.
+fn make(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let is_new = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = root.ancestors().take_while(is_new).collect();
+    let mut made = Vec::new();
+    for directory in missing.into_iter().rev() {
+        match fs::create_dir(directory) {
+            Ok(()) => made.insert(0, directory.to_owned()),
+            // Another process was faster.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(at("create", directory)(error)),
+        }
+    }
+    // What is below a directory of somebody else is taken away with nothing above it.
+    if made.first().is_none_or(|first| first != root) {
+        made.clear();
+    }
+    Ok(made)
+}
+
 /// Tells whether `oci-layout` names a version that is known.
 fn is_supported(mark: &[u8]) -> bool {
     let mark: Option<serde_json::Value> = serde_json::from_slice(mark).ok();
@@ -229,8 +289,18 @@ fn empty_index() -> Index {
     }
 }
 
-fn receive(
-    file: &mut File,
+/// Returns `document` as the list of a layout has it.
+pub(super) fn named(document: &Descriptor, name: Option<&str>) -> Descriptor {
+    let annotations = name.map(|name| BTreeMap::from([(NAME.to_owned(), name.to_owned())]));
+    Descriptor {
+        annotations: annotations.or_else(|| document.annotations.clone()),
+        ..document.clone()
+    }
+}
+
+/// Writes a blob to `out`; fails when it is not what its digest says.
+pub(super) fn receive(
+    out: &mut dyn Write,
     blob: &Descriptor,
     open: &OpenBlob<'_>,
     progress: &Progress<'_>,
@@ -249,7 +319,7 @@ fn receive(
             }
         };
         hasher.update(&buffer[..count]);
-        file.write_all(&buffer[..count])
+        out.write_all(&buffer[..count])
             .map_err(ExchangeError::permanent)?;
     }
     let (expected, found) = (blob.digest, hasher.finish());

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use oci::{Descriptor, DiffId, Digest, ManifestOrIndex, Platform};
 
-use super::copy::{copy_layers, select, verified};
+use super::checked::Checked;
+use super::copy::{copy_layers, image_config, select, verified};
 use super::{CopyError, CopyOptions, Event, LayerId, Source, Target};
 
 /// What is copied of an index.
@@ -16,13 +17,16 @@ pub enum Extent {
     Platform(Platform),
 }
 
-/// What was copied.
+/// The result of copying everything.
 #[derive(Debug, Clone)]
 pub struct Mirrored {
-    /// What was named.
+    /// What the target's name leads to now.
     pub named: Descriptor,
     /// The configurations and layers that it leads to.
     pub blobs: Vec<Descriptor>,
+    /// What the image is for, when that is not the platform that was asked for: there is no index
+    /// to choose from.
+    pub other_platform: Option<Platform>,
 }
 
 /// How deep indexes may name indexes.
@@ -53,9 +57,12 @@ pub fn mirror(
     extent: &Extent,
     options: &CopyOptions<'_>,
 ) -> Result<Mirrored, CopyError> {
+    let mut other_platform = None;
     let named = match extent {
         Extent::Platform(platform) => {
             let selected = select(source, platform)?;
+            other_platform = platform_of(source, &selected.manifest.config)
+                .filter(|found| !found.serves(platform));
             Document {
                 descriptor: selected.descriptor,
                 bytes: selected.bytes,
@@ -90,7 +97,12 @@ pub fn mirror(
     (options.events)(Event::Image {
         layers: blobs.iter().map(|(layer, _)| *layer).collect(),
     });
-    copy_layers(source, target, options, &blobs)?;
+    let checked = Checked(source);
+    let blob_source: &dyn Source = match target.verifies_blobs() {
+        true => source,
+        false => &checked,
+    };
+    copy_layers(blob_source, target, options, &blobs)?;
     for part in &found.parts {
         let put = target.put_part(&part.descriptor.media_type, &part.bytes);
         put.map_err(CopyError::Target)?;
@@ -101,7 +113,18 @@ pub fn mirror(
     Ok(Mirrored {
         named: named.descriptor,
         blobs: found.blobs,
+        other_platform,
     })
+}
+
+/// Returns what an image is for. What is no image is for nothing; a configuration that cannot be
+/// read is told of when it is copied.
+fn platform_of(source: &dyn Source, config: &Descriptor) -> Option<Platform> {
+    if !config.media_type.is_config() {
+        return None;
+    }
+    let (config, _) = image_config(source, config).ok()?;
+    Some(config.platform())
 }
 
 /// What a document leads to, each once.

@@ -3,10 +3,13 @@
 
 mod arrival;
 mod blob_target;
+mod checked;
 mod copy;
 mod copy_error;
+mod docker_archive_target;
 mod error;
 mod event;
+mod layout_archive_target;
 mod layout_target;
 mod mirror;
 mod opener;
@@ -20,8 +23,10 @@ mod transfer;
 pub use blob_target::BlobTarget;
 pub use copy::{Copied, CopyOptions, CopyOutcome, copy, image_config};
 pub use copy_error::{CopyError, Side};
+pub use docker_archive_target::DockerArchiveTarget;
 pub use error::{ExchangeError, Fault};
 pub use event::{Event, LayerId};
+pub use layout_archive_target::LayoutArchiveTarget;
 pub use layout_target::LayoutTarget;
 pub use mirror::{Extent, Mirrored, mirror};
 pub use opener::OpenSource;

@@ -100,6 +100,11 @@ impl<'a> Opener<'a> {
         self.gave_up.load(Ordering::Relaxed)
     }
 
+    /// Returns why the source failed, if it did and was not opened again.
+    pub(super) fn failure(&self) -> Option<ExchangeError> {
+        locked(&self.watch.failure).take()
+    }
+
     pub(super) fn open(&self, offset: u64) -> Result<Box<dyn Read + Send>, ExchangeError> {
         let failure = locked(&self.watch.failure).take();
         if let Some(error) = failure {

@@ -11,13 +11,10 @@ use oci::{
 };
 
 use super::arrival::{Arrival, ArrivalReader};
-use super::stream::Stream;
+use super::stream::{BUFFER, Stream};
 use super::{BlobOutcome, ExchangeError, Fault, OpenBlob, Progress, Target};
 use crate::error::is_full;
 use crate::{BlobWriter, NewImage, NewLayer, Scratch, Store, StoreError};
-
-/// How much is fetched, hashed and written at once.
-const BUFFER: usize = 256 << 10;
 
 /// Reads a layer's blob, perhaps compressed, and writes the layer's directory.
 pub type Unpack<'a> = dyn Fn(&mut (dyn Read + Send), &Path) -> Result<NewLayer, Box<dyn Error + Send + Sync>>

@@ -84,6 +84,12 @@ pub trait Target: Sync {
         progress: &Progress<'_>,
     ) -> Result<BlobOutcome, ExchangeError>;
 
+    /// Tells whether the target says itself which digest a blob has that is not what its name
+    /// promises, so that nobody else needs to look.
+    fn verifies_blobs(&self) -> bool {
+        true
+    }
+
     /// Takes a manifest that one to come leads to.
     fn put_part(&self, media_type: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError> {
         self.put_manifest(media_type, bytes)

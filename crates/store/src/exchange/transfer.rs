@@ -104,13 +104,18 @@ impl<'a> Work<'a> {
                 }
                 Err(error) => error,
             };
+            // What the target says of a source that failed is not the reason.
+            let (error, is_of_source) = match opener.failure() {
+                Some(failure) => (failure, true),
+                None => (error, opener.gave_up()),
+            };
             let again = match error.fault() {
                 Fault::Corrupt => !std::mem::replace(&mut corrupt, true),
                 Fault::Transient => !opener.gave_up() && failures < TARGET_RETRIES,
                 Fault::Permanent => false,
             };
             if !again || self.cancel.is_set() {
-                return Err(blame(error, &opener));
+                return Err(blame(error, is_of_source));
             }
             failures += 1;
             let text = error.to_string();
@@ -121,13 +126,13 @@ impl<'a> Work<'a> {
 }
 
 /// Says which side a failed transfer is to be laid to.
-fn blame(error: ExchangeError, opener: &Opener<'_>) -> CopyError {
+fn blame(error: ExchangeError, is_of_source: bool) -> CopyError {
     let wrong_content = error.fault() == Fault::Corrupt
         || matches!(
             error.inner().downcast_ref(),
-            Some(StoreError::DiffIdMismatch { .. })
+            Some(StoreError::DiffIdMismatch { .. } | StoreError::Undone(_))
         );
-    if opener.gave_up() || wrong_content {
+    if is_of_source || wrong_content {
         CopyError::Source(error)
     } else {
         CopyError::Target(error)

@@ -297,7 +297,7 @@ fn a_directory_is_not_left_through_its_links() {
     std::os::unix::fs::symlink("../secret", directory.join("manifest.json")).expect("linked");
     assert!(matches!(
         load(&store, &directory),
-        Err(LoadError::Archive(ArchiveError::Read(_)))
+        Err(LoadError::Archive(ArchiveError::ReadFile { .. }))
     ));
 }
 
@@ -330,10 +330,10 @@ fn what_is_no_archive_ends_in_a_clear_error() {
     let list = |bytes| tar(&[Item::File("manifest.json", bytes)]);
     let file = |name| tar(&[Item::File(name, b"y")]);
     let cases: [(&str, Vec<u8>, &str); 10] = [
-        ("nothing", Vec::new(), "archive holds no images"),
+        ("nothing", Vec::new(), "no images: there is neither"),
         ("junk", b"junk\n".to_vec(), "unexpected EOF"),
         ("long junk", vec![b'x'; 4096], "cannot read archive"),
-        ("no list", file("x"), "archive holds no images"),
+        ("no list", file("x"), "no images: there is neither"),
         ("too old", file("repositories"), "before version 1.10"),
         ("path up", file("../x"), "unsafe name `../x`"),
         ("absolute", file("/etc/passwd"), "unsafe name `/etc/passwd`"),
@@ -369,9 +369,9 @@ fn hostile_docker_archives_end_in_clear_errors() {
     let wrong = [Item::File("l", b"other")];
     let cases: [(&str, Vec<u8>, &str); 6] = [
         ("circle", with(r#"["a"]"#, &circle), "circle of links"),
-        ("missing", with(r#"["l"]"#, &[]), "archive has no file `l`"),
+        ("missing", with(r#"["l"]"#, &[]), "no file `l`"),
         ("path", with(r#"["../../etc/passwd"]"#, &[]), "unsafe name"),
-        ("count", with("[]", &[]), "`c.json` in the archive"),
+        ("count", with("[]", &[]), "`c.json`"),
         ("truncated", truncated, "unexpected EOF"),
         ("wrong", with(r#"["l"]"#, &wrong), "content digest is"),
     ];
@@ -396,19 +396,13 @@ fn hostile_layouts_end_in_clear_errors() {
     let mut wrong = source.blobs[layer].clone();
     wrong[5] ^= 1;
     let cases = [
-        (
-            change(blob(&source.root().digest), None),
-            "archive has no file",
-        ),
+        (change(blob(&source.root().digest), None), "no file `"),
         (
             change(blob(&source.root().digest), Some(b"{}")),
             "manifest digest is",
         ),
-        (
-            change(blob(&manifest.config.digest), None),
-            "archive has no file",
-        ),
-        (change(blob(layer), None), "archive has no file"),
+        (change(blob(&manifest.config.digest), None), "no file `"),
+        (change(blob(layer), None), "no file `"),
         (change(blob(layer), Some(b"short")), "has 5 bytes, expected"),
         (change(blob(layer), Some(&wrong)), "content digest is"),
         (

@@ -1,5 +1,6 @@
 //! Laws of the store, tested through its public interface.
 
+mod archive_targets;
 mod archives;
 mod copying;
 mod durability;

@@ -5,10 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use oci::{Descriptor, Digest, Index, MediaType, Platform};
-use store::{Archive, CopyError, Extent, LayoutTarget, Source, StoreError, mirror};
+use store::{
+    Archive, ArchiveError, CopyError, ExchangeError, Extent, LayoutTarget, Pick, Side, Source,
+    StoreError, mirror,
+};
 use tempfile::TempDir;
 
-use crate::memory::{LayerBytes, MemorySource, Trouble, options};
+use crate::memory::{LayerBytes, MemorySource, Trouble, decompress, options};
 
 fn add_index(source: &mut MemorySource, manifests: Vec<Descriptor>) -> Descriptor {
     let index = Index {
@@ -31,7 +34,7 @@ fn for_platform(manifest: Descriptor, platform: &str) -> Descriptor {
 }
 
 /// An index with an image for arm64 in an index of its own.
-fn several() -> (MemorySource, Descriptor) {
+pub(crate) fn several() -> (MemorySource, Descriptor) {
     let mut source = MemorySource::image(&[b"shared", b"of arm64"], LayerBytes::Gzip);
     let arm64 = source.root().clone();
     let other = MemorySource::image(&[b"shared", b"of amd64"], LayerBytes::Tar);
@@ -49,6 +52,10 @@ fn several() -> (MemorySource, Descriptor) {
     (source, arm64)
 }
 
+fn opened(path: &Path) -> Result<Archive, ArchiveError> {
+    Archive::open_outside(path, &std::env::temp_dir(), &decompress)
+}
+
 fn copied(
     source: &dyn Source,
     root: &Path,
@@ -56,9 +63,9 @@ fn copied(
     name: Option<&str>,
 ) -> Result<Descriptor, CopyError> {
     let layout = LayoutTarget::open(root).expect("a layout");
-    let copied = mirror(source, &layout, extent, &options(&|_| {}))?.named;
-    layout.name(&copied, name).expect("named");
-    Ok(copied)
+    let copied = mirror(source, &layout, extent, &options(&|_| {}))?;
+    layout.name(&copied.named, name).expect("named");
+    Ok(copied.named)
 }
 
 fn blobs(root: &Path) -> BTreeSet<Digest> {
@@ -86,8 +93,8 @@ fn an_index_goes_with_everything_that_it_leads_to() {
     assert_eq!(whole.digest, source.root().digest);
     assert_eq!(blobs(&root), source.blobs.keys().copied().collect());
 
-    let archive = Archive::open_plain(&root).expect("a layout");
-    let image = archive.image(Some("v1")).expect("an image");
+    let archive = opened(&root).expect("a layout");
+    let image = archive.image(&Pick::Name("v1".into())).expect("an image");
     let next = place.path().join("next");
     let again = copied(&image.source, &next, &Extent::Whole, None).expect("copied");
     assert_eq!(again.digest, whole.digest);
@@ -131,9 +138,11 @@ fn what_fails_leaves_the_names_as_they_were() {
     fs::write(&partial, "half").expect("written");
     copied(&second, place.path(), &Extent::Whole, Some("v1")).expect("copied");
     assert!(!partial.exists());
-    let archive = Archive::open_plain(place.path()).expect("a layout");
+    let archive = opened(place.path()).expect("a layout");
     assert_eq!(archive.images().expect("images").len(), 1);
-    archive.image(Some("v2")).expect_err("no such name");
+    archive
+        .image(&Pick::Name("v2".into()))
+        .expect_err("no such name");
 }
 
 #[test]
@@ -223,7 +232,8 @@ fn a_pipe_is_no_archive_to_read_in_place() {
     let pipe = place.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.is_ok_and(|made| made.success()));
-    Archive::open_plain(&pipe).expect_err("a pipe");
+    let error = opened(&pipe).expect_err("a pipe");
+    assert!(matches!(error, ArchiveError::NoFile), "{error}");
 }
 
 #[test]
@@ -233,4 +243,125 @@ fn a_directory_with_other_files_is_no_layout() {
     let error = LayoutTarget::open(place.path()).expect_err("no layout");
     assert!(matches!(error, StoreError::NotALayout { .. }), "{error}");
     assert_eq!(fs::read_dir(place.path()).expect("read").count(), 1);
+}
+
+#[test]
+fn a_layout_that_a_failed_copy_made_goes_with_all_of_it() {
+    let place = TempDir::new().expect("a directory");
+    let root = place.path().join("above/layout");
+    let layout = LayoutTarget::open(&root).expect("a layout");
+    assert!(root.join("index.json").exists());
+    layout.abandon();
+    assert_eq!(fs::read_dir(place.path()).expect("lists").count(), 0);
+
+    drop(LayoutTarget::open(&root).expect("a layout"));
+    LayoutTarget::open(&root).expect("there").abandon();
+    assert!(root.join("index.json").exists(), "it was there before");
+}
+
+#[test]
+fn who_waited_for_a_layout_that_went_makes_it_again() {
+    let place = TempDir::new().expect("a directory");
+    let root = place.path().join("layout");
+    let first = LayoutTarget::open(&root).expect("a layout");
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| LayoutTarget::open(&root).map(drop));
+        first.abandon();
+        second.join().expect("no panic").expect("a layout");
+    });
+    assert!(root.join("index.json").exists());
+}
+
+#[test]
+fn a_target_that_judges_nothing_gets_nothing_wrong() {
+    /// Takes anything, as a registry that answers only that a digest is invalid.
+    struct Credulous(std::sync::Mutex<Vec<Vec<u8>>>);
+
+    impl store::Target for Credulous {
+        fn has_blob(&self, _: &Descriptor, _: Option<&oci::DiffId>) -> Result<bool, ExchangeError> {
+            Ok(false)
+        }
+
+        fn put_blob(
+            &self,
+            _: &Descriptor,
+            _: Option<&oci::DiffId>,
+            open: &store::OpenBlob<'_>,
+            _: &store::Progress<'_>,
+        ) -> Result<store::BlobOutcome, ExchangeError> {
+            let mut bytes = Vec::new();
+            let read = open(0)?.read_to_end(&mut bytes);
+            read.map_err(|_| ExchangeError::permanent("cannot read"))?;
+            self.0.lock().expect("lock").push(bytes);
+            Ok(store::BlobOutcome::Stored)
+        }
+
+        fn verifies_blobs(&self) -> bool {
+            false
+        }
+
+        fn put_manifest(&self, _: &MediaType, bytes: &[u8]) -> Result<Digest, ExchangeError> {
+            Ok(Digest::of(bytes))
+        }
+    }
+
+    let source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    let layer = source.layer(0).digest;
+    let target = Credulous(std::sync::Mutex::default());
+    source.trouble(layer, &[Trouble::Corrupt]);
+    mirror(&source, &target, &Extent::Whole, &options(&|_| {})).expect("right the second time");
+    let come = target.0.lock().expect("lock").clone();
+    assert!(come.contains(&source.blobs[&layer]));
+
+    source.trouble(layer, &[Trouble::Corrupt, Trouble::Corrupt]);
+    let error = mirror(&source, &target, &Extent::Whole, &options(&|_| {})).expect_err("damaged");
+    assert_eq!(error.side(), Side::Source);
+    let found = Digest::of(&{
+        let mut bytes = source.blobs[&layer].clone();
+        bytes[0] ^= 1;
+        bytes
+    });
+    assert_eq!(
+        error.to_string(),
+        format!("content digest is {found}, expected {layer}")
+    );
+
+    source.trouble(layer, &[Trouble::FailsAfter(3); 8]);
+    let error = mirror(&source, &target, &Extent::Whole, &options(&|_| {})).expect_err("broken");
+    assert_eq!(error.side(), Side::Source, "{error}");
+}
+
+#[test]
+fn an_image_for_another_platform_is_told() {
+    let (several, _) = several();
+    let one = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    let place = TempDir::new().expect("a directory");
+    let layout = LayoutTarget::open(place.path()).expect("a layout");
+    for (source, platform, expected) in [
+        (&one, "linux/s390x", Some("linux/amd64")),
+        (&one, "linux/amd64", None),
+        (&several, "linux/amd64", None),
+    ] {
+        let extent = Extent::Platform(platform.parse().expect("a platform"));
+        let copied = mirror(source, &layout, &extent, &options(&|_| {})).expect("copied");
+        let told = copied.other_platform.map(|found| found.to_string());
+        assert_eq!(told.as_deref(), expected, "{platform}");
+    }
+}
+
+#[test]
+fn a_file_of_a_layout_that_cannot_be_read_is_named() {
+    let source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+    let place = TempDir::new().expect("a directory");
+    copied(&source, place.path(), &Extent::Whole, None).expect("copied");
+    let name = format!("blobs/sha256/{}", source.layer(0).digest.hex());
+    let layer = place.path().join(&name);
+    fs::remove_file(&layer).expect("there");
+    std::os::unix::fs::symlink(&layer, &layer).expect("a circle");
+    let archive = opened(place.path()).expect("a layout");
+    let image = archive.image(&Pick::Only).expect("an image");
+    let other = TempDir::new().expect("a directory");
+    let error = copied(&image.source, other.path(), &Extent::Whole, None).expect_err("a circle");
+    assert_eq!(error.side(), Side::Source);
+    assert_eq!(error.to_string(), format!("cannot read `{name}`"));
 }

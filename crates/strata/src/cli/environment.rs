@@ -16,6 +16,8 @@ pub(crate) struct Environment {
     pub(crate) layer_form: Option<String>,
     /// Files that say how registries are reached.
     pub(crate) registries: RegistryFiles,
+    /// Where large files are that nobody else needs: `$TMPDIR` or `/var/tmp`.
+    pub(crate) spool: PathBuf,
     /// `$DOCKER_DEFAULT_PLATFORM`.
     pub(crate) platform: Option<String>,
     /// `$BUILDKIT_PROGRESS`.
@@ -25,6 +27,9 @@ pub(crate) struct Environment {
     /// `$NO_COLOR` is set.
     pub(crate) no_color: bool,
 }
+
+/// Where docker and podman have certificates by host.
+const CERTIFICATES: [&str; 2] = ["/etc/docker/certs.d", "/etc/containers/certs.d"];
 
 impl Environment {
     pub(crate) fn read() -> Self {
@@ -50,7 +55,12 @@ impl Environment {
             registries: RegistryFiles {
                 docker_config: Some(path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker"))),
                 settings: path("STRATA_REGISTRIES").or_else(|| settings_of_registries(&home)),
+                certificates: match path("STRATA_CERTS_D") {
+                    Some(directory) => vec![directory],
+                    None => CERTIFICATES.iter().map(PathBuf::from).collect(),
+                },
             },
+            spool: path("TMPDIR").unwrap_or_else(|| PathBuf::from("/var/tmp")),
             platform: text("DOCKER_DEFAULT_PLATFORM"),
             build_progress: text("BUILDKIT_PROGRESS"),
             source_date_epoch: text("SOURCE_DATE_EPOCH"),

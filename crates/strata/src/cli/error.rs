@@ -14,6 +14,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use oci::ReferenceError;
+use registry::SettingsError;
 use strata::describe;
 
 use super::flags::FlagError;
@@ -158,7 +159,7 @@ impl<E: Error + 'static> From<E> for CommandError {
         if any.is::<FlagError>() {
             return Self::new(Lead::Usage, describe(any));
         }
-        if any.is::<FormatError>() {
+        if any.is::<FormatError>() || any.is::<SettingsError>() {
             return Self::client(describe(any));
         }
         Self::daemon(describe(any))

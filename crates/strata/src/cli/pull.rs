@@ -1,5 +1,6 @@
 //! `strata pull`.
 
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
 use oci::{Platform, Reference};
@@ -72,10 +73,9 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     } else {
         session.out.data(&result(&pulled, &name, &name))?;
         if let Some(found) = &pulled.other_platform {
-            session.out.line(&format!(
-                "WARNING: image with reference {} was found but its platform ({found}) does not match the specified platform ({platform})",
-                name.familiar()
-            ))?;
+            session
+                .out
+                .line(&other_platform(&name.familiar(), found, &platform))?;
         }
         session.out.line(&name.to_string())?;
     }
@@ -129,6 +129,13 @@ fn result(pulled: &Pulled, name: &Reference, shown: &Reference) -> String {
     };
     let digest = name.digest().unwrap_or(&pulled.copied.named.digest);
     format!("Digest: {digest}\nStatus: {status} {}\n", shown.familiar())
+}
+
+/// Returns the warning that an image is for another platform than the wanted one.
+pub(crate) fn other_platform(name: &dyn Display, found: &Platform, wanted: &Platform) -> String {
+    format!(
+        "WARNING: image with reference {name} was found but its platform ({found}) does not match the specified platform ({wanted})"
+    )
 }
 
 /// Pulls the image that `name` names for `platform` and shows what happens on `channel`, unless

@@ -18,6 +18,7 @@ pub mod load;
 pub mod login;
 pub mod manifest_list;
 mod parallel;
+pub mod place;
 pub mod pull;
 pub mod push;
 pub mod remove;

@@ -6,6 +6,7 @@
 mod archives;
 mod build;
 mod containers;
+mod copying;
 mod full_disk;
 mod images;
 mod many;

@@ -1,4 +1,4 @@
-//! Pulls that are killed and started again.
+//! Pulls and copies that are killed and started again.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -176,4 +176,43 @@ fn what_killed_pulls_left_is_swept_when_it_is_old() {
     assert_eq!(partials(&strata), []);
     let rest = fs::read_dir(strata.path("root/ingest")).expect("there");
     assert_eq!(rest.count(), 0, "nor is there scratch");
+}
+
+#[test]
+fn a_killed_copy_leaves_no_archive() {
+    let server = strata();
+    let served = server.serve(&["--allow-push"]);
+    let source = strata();
+    let noise = Random::new(9).bytes(LAYER);
+    let tar = Tarball::new().push(&Member::file("noise", &noise)).finish();
+    let pushed = format!("{}/demo:1", served.address());
+    source.run_with(&["import", "-", &pushed], &tar).succeeded();
+    source.run(&["push", &pushed]).succeeded();
+
+    let throttle = Throttle::new(served.address(), 0);
+    let name = format!("{}/demo:1", throttle.address);
+    let strata = strata();
+    for form in ["docker-archive", "oci-archive"] {
+        let before = throttle.passed.load(Ordering::Relaxed);
+        throttle.allow(ALLOWED);
+        let to = format!("{form}:{form}");
+        let mut command = strata.command(&["copy", &name, &to]);
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut copy = command.spawn().expect("the program starts");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while throttle.passed.load(Ordering::Relaxed) - before < ALLOWED / 2 {
+            assert!(Instant::now() < deadline, "nothing comes");
+            assert!(copy.try_wait().expect("a child").is_none(), "it ended");
+            thread::yield_now();
+        }
+        copy.kill().expect("it runs");
+        copy.wait().expect("it ends");
+        let left = fs::read_dir(strata.path("work")).expect("lists");
+        assert_eq!(left.count(), 0, "{form}");
+    }
+    throttle.allow(u64::MAX / 2);
+    strata
+        .run(&["copy", "-q", &name, "docker-archive:whole"])
+        .succeeded();
+    strata.run(&["load", "-q", "-i", "whole"]).succeeded();
 }

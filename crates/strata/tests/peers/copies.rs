@@ -73,9 +73,9 @@ fn privileged_archives_are_copied_to_a_registry() {
     let full = format!("oci:{}", place.text("home"));
     for (from, to, said) in [
         (plain.as_str(), to.as_str(), "app:1"),
-        (&missing, &to, "has no image `none` of"),
-        (&from, &plain, "cannot write an archive"),
-        (&from, &by_digest, "copy to a tag"),
+        (&missing, &to, "no image `none`: there are app:1, base:1"),
+        (&from, &plain, "is there already"),
+        (&from, &by_digest, "follows from its content"),
         (&from, &full, "not an OCI layout"),
         (&from, "Upper", "invalid reference format"),
     ] {
@@ -86,4 +86,50 @@ fn privileged_archives_are_copied_to_a_registry() {
     }
     let whole = store.command(&["copy", "--help"]);
     assert!(output(whole).contains("SOURCE TARGET"));
+}
+
+#[test]
+fn privileged_archives_that_are_copied_to_are_read_by_skopeo_and_podman() {
+    let place = Place::new();
+    let registry = Registry::docker(&place);
+    let store = place.store_with_app("store");
+    let name = registry.reference("app:1");
+    store.run(&["tag", "app:1", &name]);
+    store.run(&["push", &name]);
+    let (docker, layout) = (place.text("docker.tar"), place.text("layout.tar"));
+    let named = format!("docker-archive:{docker}:q.io/app:2");
+    let id = store.run(&["copy", "-q", &name, &named]);
+    assert_eq!(id, store.id("app:1"));
+    let digest = store.run(&["copy", "-q", &name, &format!("oci-archive:{layout}:v1")]);
+    assert_eq!(digest, place.manifest_digest(&registry.transport("app:1")));
+
+    let layers = ["inspect", "--format", "{{.Layers}}"];
+    let config = ["inspect", "--config"];
+    let from = format!("docker-archive:{docker}");
+    let expected = place.skopeo(&[&config[..], &[&registry.transport("app:1")]].concat());
+    let found = place.skopeo(&[&config[..], &[&from]].concat());
+    let rootfs = |config: &str| {
+        let config: serde_json::Value = serde_json::from_str(config).unwrap();
+        config["rootfs"].clone()
+    };
+    assert_eq!(rootfs(&found), rootfs(&expected));
+    assert!(!place.skopeo(&[&layers[..], &[&from]].concat()).is_empty());
+    let archive = format!("oci-archive:{layout}:v1");
+    assert_eq!(place.manifest_digest(&archive), digest);
+    let back = format!("docker://{}", registry.reference("back:1"));
+    place.skopeo(&[
+        "copy",
+        "--quiet",
+        "--dest-tls-verify=false",
+        &archive,
+        &back,
+    ]);
+    assert_eq!(place.manifest_digest(&registry.transport("back:1")), digest);
+
+    place.podman(&["load", "--quiet", "-i", &docker]);
+    assert_eq!(place.podman_id("q.io/app:2"), id);
+    let other = place.store("other");
+    let loaded = other.run(&["load", "-q", "-i", &docker]);
+    assert_eq!(loaded, "Loaded image: q.io/app:2");
+    assert_eq!(other.id("q.io/app:2"), id);
 }
