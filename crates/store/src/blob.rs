@@ -8,7 +8,7 @@ use oci::{Descriptor, DiffId, Digest, MediaType};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::at;
-use crate::{Store, StoreError, Timestamp, db};
+use crate::{Store, StoreError, Timestamp, db, upload};
 
 impl Store {
     /// Stores a small blob.
@@ -109,14 +109,15 @@ impl Store {
         })
     }
 
-    /// Records that a repository (`docker.io/library/debian`) of a registry has a blob.
+    /// Records that a repository (`docker.io/library/debian`) of a registry has a blob. A session
+    /// in which it was being sent there is forgotten.
     pub fn record_origin(&self, digest: &Digest, repository: &str) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute(
                 "INSERT OR REPLACE INTO origins (digest, repository, seen) VALUES (?1, ?2, ?3)",
                 params![digest.as_bytes(), repository, Timestamp::now().0],
             )?;
-            Ok(())
+            upload::forget(tx, repository, digest)
         })
     }
 

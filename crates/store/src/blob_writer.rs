@@ -151,8 +151,8 @@ impl Write for BlobWriter {
     }
 }
 
-/// Receives a blob whose name is not known yet: an upload, a layer being compressed. Dropped
-/// without commit, it leaves nothing.
+/// Receives a blob whose name is not known yet: a layer being compressed. Dropped without commit,
+/// it leaves nothing.
 #[derive(Debug)]
 pub struct NewBlob {
     store: Store,
@@ -287,7 +287,7 @@ fn open_ingest(path: &Path, existing: Existing) -> Result<File, StoreError> {
 }
 
 /// Tells whether `path` still names `file`.
-fn is_at(file: &File, path: &Path) -> Result<bool, StoreError> {
+pub(crate) fn is_at(file: &File, path: &Path) -> Result<bool, StoreError> {
     let mine = file.metadata().map_err(at("stat", path))?;
     match fs::symlink_metadata(path) {
         Ok(there) => Ok((mine.dev(), mine.ino()) == (there.dev(), there.ino())),
@@ -301,6 +301,19 @@ fn resume(mut file: File, path: &Path, size: u64) -> Result<WriterState, StoreEr
     if file.metadata().map_err(at("stat", path))?.len() > size {
         file.set_len(0).map_err(at("truncate", path))?;
     }
+    let (hasher, written) = hash_what_is_there(&mut file, path)?;
+    Ok(WriterState::Partial {
+        file,
+        hasher,
+        written,
+    })
+}
+
+/// Hashes a file from its start. The next write goes to its end.
+pub(crate) fn hash_what_is_there(
+    file: &mut File,
+    path: &Path,
+) -> Result<(Hasher, u64), StoreError> {
     file.seek(SeekFrom::Start(0)).map_err(at("read", path))?;
     let mut hasher = Hasher::new();
     let mut written = 0;
@@ -309,14 +322,9 @@ fn resume(mut file: File, path: &Path, size: u64) -> Result<WriterState, StoreEr
         buffer.resize(READ_BUFFER, 0);
         let count = file.read(&mut buffer).map_err(at("read", path))?;
         if count == 0 {
-            break;
+            return Ok((hasher, written));
         }
         hasher.update(&buffer[..count]);
         written += u64::try_from(count).unwrap_or(u64::MAX);
     }
-    Ok(WriterState::Partial {
-        file,
-        hasher,
-        written,
-    })
 }

@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod format;
 mod image;
+mod kept_blob;
 mod layer;
 mod lock;
 mod manifest;
@@ -27,6 +28,7 @@ mod sweep;
 mod sync;
 mod tag;
 mod timestamp;
+mod upload;
 
 pub use archive::{
     Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, SavedImage, save,
@@ -41,6 +43,7 @@ pub use exchange::{
     Resolved, Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, mirror, push,
 };
 pub use image::{ImageRecord, NewImage};
+pub use kept_blob::KeptBlob;
 pub use layer::{LayerRecord, NewLayer};
 pub use lock::Lock;
 pub use prune::{LabelFilter, Presence, PruneFilter, PruneReport, PruneScope};
@@ -53,3 +56,4 @@ pub use store::{Store, StoreOptions};
 pub use sweep::Swept;
 pub use sync::Recovery;
 pub use timestamp::Timestamp;
+pub use upload::Upload;
