@@ -163,34 +163,9 @@ pub struct NewBlob {
 }
 
 impl NewBlob {
-    /// Returns how many bytes were written.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
     /// Gives the blob its name and records it.
     pub fn commit(self, media_type: &MediaType) -> Result<Descriptor, StoreError> {
         let digest = self.hasher.clone().finish();
-        self.finish(media_type, digest)
-    }
-
-    /// Commits as [`NewBlob::commit`] does if the content has digest `expected`.
-    pub fn commit_as(
-        self,
-        media_type: &MediaType,
-        expected: &Digest,
-    ) -> Result<Descriptor, StoreError> {
-        let found = self.hasher.clone().finish();
-        if found != *expected {
-            return Err(StoreError::DigestMismatch {
-                expected: *expected,
-                found,
-            });
-        }
-        self.finish(media_type, found)
-    }
-
-    fn finish(self, media_type: &MediaType, digest: Digest) -> Result<Descriptor, StoreError> {
         self.store
             .name_blob(&self.path, media_type, &digest, self.size)?;
         Ok(Descriptor::new(&media_type.0, digest, self.size))
@@ -317,9 +292,8 @@ pub(crate) fn hash_what_is_there(
     file.seek(SeekFrom::Start(0)).map_err(at("read", path))?;
     let mut hasher = Hasher::new();
     let mut written = 0;
-    let mut buffer = Vec::new();
+    let mut buffer = vec![0; READ_BUFFER];
     loop {
-        buffer.resize(READ_BUFFER, 0);
         let count = file.read(&mut buffer).map_err(at("read", path))?;
         if count == 0 {
             return Ok((hasher, written));
