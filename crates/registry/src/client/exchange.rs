@@ -140,6 +140,15 @@ impl Remote {
         self
     }
 
+    /// Lets a push that is interrupted go on in a later one, which was given the same store: it
+    /// remembers the sessions in which blobs are being sent. The caller holds the root's lock
+    /// shared as long as it pushes.
+    #[must_use]
+    pub fn remember_sessions(mut self, store: &Store) -> Self {
+        self.sessions = Some(store.clone());
+        self
+    }
+
     /// Records in the store that this repository has `blobs`: after a pull or push of them.
     pub fn record_origins(&self, store: &Store, blobs: &[Descriptor]) -> Result<(), StoreError> {
         let repository = self.reference.repository();

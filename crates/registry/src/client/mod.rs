@@ -21,6 +21,7 @@ mod registry;
 mod remote;
 mod request;
 mod resolver;
+mod session;
 mod settings;
 mod transport;
 mod upload;

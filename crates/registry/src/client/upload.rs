@@ -1,32 +1,34 @@
 //! Putting a blob into a repository.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use oci::{Descriptor, Digest};
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE,
-};
+use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url};
+use store::Upload;
 
-use super::authority::{Actions, Renewal, Scope};
+use super::authority::{Actions, Renewal};
 use super::error::{ClientError, Problem};
 use super::registry::refusal;
 use super::remote::{CONTENT_DIGEST, Remote};
 use super::request::{Request, Stream};
+use super::session::{Begun, Session, last_byte};
 use super::transport::Response;
 
-/// The piece in which a blob is sent to a registry that refuses it whole.
-const CHUNK: u64 = 16 << 20;
-/// The largest piece that a registry may ask for: it is held in memory.
-const LARGEST_CHUNK: u64 = 128 << 20;
-/// How often an upload starts again at once: for a fresh token, and for chunks.
+/// Up to this size a blob is one request, sent again whole. Larger ones take a request more, and
+/// go on where they broke.
+pub(super) const WHOLE: u64 = 1 << 20;
+/// How many more bytes must have come before a broken upload gets all its attempts again.
+const PROGRESS: u64 = 1 << 20;
+/// How often an upload goes on at once: with a fresh token, in chunks, in another session.
 const QUICK_RESTARTS: usize = 3;
 
-const CHUNK_MINIMUM: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// How a blob came into the repository.
@@ -46,18 +48,16 @@ pub(crate) type Open<'a> =
 pub(crate) struct Content<'a> {
     pub(crate) descriptor: &'a Descriptor,
     pub(crate) open: &'a Open<'a>,
-    /// Called with the number of bytes that went out, from 0 again when the upload restarts.
+    /// Called with the number of bytes that went out, less again when the upload goes back.
     pub(crate) progress: &'a dyn Fn(u64),
 }
 
-struct Session {
-    url: Url,
-    chunk: u64,
-}
-
-enum Begun {
-    Mounted(String),
-    Session(Session),
+/// What is done next for a blob.
+enum Step {
+    Begin,
+    /// Ask the session how far it is.
+    Ask(Session),
+    Fill(Session),
 }
 
 /// An attempt that failed.
@@ -66,18 +66,63 @@ struct Setback {
     again: Again,
 }
 
+/// How the upload goes on after a setback.
+#[derive(Clone, Copy)]
 enum Again {
-    AtOnce,
-    Later,
+    /// In the same session, if that is alive.
+    GoOn(When),
+    /// From the start, in a new session.
+    Anew(When),
+    /// From the start, in a new session, which must not break: what the registry keeps of broken
+    /// ones is of no use.
+    AnewWhole,
     Never,
 }
 
+#[derive(Clone, Copy)]
+enum When {
+    Now,
+    Later,
+}
+
+/// How often an upload is tried.
+struct Patience<'a> {
+    remote: &'a Remote,
+    pauses: Box<dyn Iterator<Item = Duration>>,
+    quick: usize,
+}
+
+impl Patience<'_> {
+    /// Waits before another attempt. Returns the error when there have been enough.
+    fn wait(&mut self, when: When, error: ClientError) -> Result<(), ClientError> {
+        match when {
+            When::Now if self.quick > 0 => self.quick -= 1,
+            When::Now => return Err(error),
+            When::Later => match self.pauses.next() {
+                Some(pause) => self.remote.courier.transport.pause(pause)?,
+                None => return Err(error),
+            },
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self) {
+        self.pauses = Box::new(self.remote.courier.retry.pauses());
+    }
+}
+
+impl Setback {
+    fn new(error: ClientError, again: Again) -> Self {
+        Self { error, again }
+    }
+}
+
+/// What fails on the way may have brought a part.
 impl From<ClientError> for Setback {
     fn from(error: ClientError) -> Self {
-        let again = if error.may_pass() {
-            Again::Later
-        } else {
-            Again::Never
+        let again = match error.may_pass() {
+            true => Again::GoOn(When::Later),
+            false => Again::Never,
         };
         Self { error, again }
     }
@@ -85,112 +130,172 @@ impl From<ClientError> for Setback {
 
 impl Remote {
     /// Sends a blob, or has the registry mount it. An upload that fails in a way that may pass
-    /// starts again, with a new session.
+    /// goes on where the registry says that it is, else starts again with a new session. One
+    /// that was interrupted in an earlier process goes on too, when the store remembers it.
     pub(crate) fn upload_blob(&self, content: &Content<'_>) -> Result<Uploaded, ClientError> {
-        let mut pauses = self.courier.retry.pauses();
-        let mut quick = QUICK_RESTARTS;
-        let mut begun = self.mount(&content.descriptor.digest)?;
-        loop {
-            let outcome = match begun.take() {
-                Some(Begun::Mounted(from)) => return Ok(Uploaded::Mounted(from)),
-                Some(Begun::Session(session)) => self.fill(session, content),
-                None => self
-                    .begin()
-                    .map_err(Setback::from)
-                    .and_then(|session| self.fill(session, content)),
-            };
-            let Err(Setback { error, again }) = outcome else {
-                return Ok(Uploaded::Sent);
-            };
-            match again {
-                Again::AtOnce if quick > 0 => quick -= 1,
-                Again::Later => match pauses.next() {
-                    Some(pause) => self.courier.transport.pause(pause)?,
-                    None => return Err(error),
-                },
-                Again::AtOnce | Again::Never => return Err(error),
-            }
-        }
-    }
-
-    /// Asks the registry to take the blob from another repository that may have it. Answers
-    /// with a session when it does not, and with `None` when there is nobody to ask.
-    fn mount(&self, digest: &Digest) -> Result<Option<Begun>, ClientError> {
-        let Some(from) = self.mounts.get(digest).or(self.neighbour.as_ref()) else {
-            return Ok(None);
+        let claim = self.claim(content.descriptor)?;
+        let size = content.descriptor.size;
+        let remembered = match &claim {
+            Some(upload) => self.remembered(upload, size)?,
+            None => None,
         };
-        let mut url = self.url("blobs/uploads/");
-        url.query_pairs_mut()
-            .append_pair("mount", &digest.to_string())
-            .append_pair("from", &self.path_of(from));
-        let mut scopes = [
-            self.scope(Actions::PullPush),
-            Scope {
-                repository: self.path_of(from),
-                actions: Actions::Pull,
+        let first = match remembered {
+            Some(session) => Step::Fill(session),
+            None => match self.mount(&content.descriptor.digest)? {
+                Some(Begun::Mounted(from)) => return Ok(Uploaded::Mounted(from)),
+                Some(Begun::Session(session)) => Step::Fill(session),
+                None => Step::Begin,
             },
-        ];
-        scopes.sort();
-        let request = Request::new(Method::POST, url);
-        let response = self.registry.call(&self.courier, request, &scopes)?;
-        Ok(match response.status() {
-            StatusCode::CREATED => Some(Begun::Mounted(from.clone())),
-            StatusCode::ACCEPTED => Some(Begun::Session(self.session(&response)?)),
-            // Not every registry lets its users mount; the upload says what is really wrong.
-            _ => None,
-        })
-    }
-
-    fn begin(&self) -> Result<Session, ClientError> {
-        let url = self.url("blobs/uploads/");
-        let response = self.call_to_push(Request::new(Method::POST, url))?;
-        if response.status() != StatusCode::ACCEPTED {
-            return Err(refusal(response));
+        };
+        self.send(content, claim.as_ref(), first)?;
+        if let Some(upload) = claim {
+            upload.forget()?;
         }
-        self.session(&response)
+        Ok(Uploaded::Sent)
     }
 
-    fn session(&self, response: &Response) -> Result<Session, ClientError> {
-        let minimum = response
-            .header(&CHUNK_MINIMUM)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
-        Ok(Session {
-            url: self.next_location(response)?,
-            chunk: CHUNK.max(minimum).min(LARGEST_CHUNK),
-        })
+    fn send(
+        &self,
+        content: &Content<'_>,
+        claim: Option<&Upload>,
+        mut step: Step,
+    ) -> Result<(), ClientError> {
+        let mut patience = Patience {
+            remote: self,
+            pauses: Box::new(self.courier.retry.pauses()),
+            quick: QUICK_RESTARTS,
+        };
+        let mut farthest = 0;
+        let mut whole = content.descriptor.size <= WHOLE;
+        loop {
+            let session = match step {
+                Step::Fill(session) => Ok(session),
+                Step::Begin => self.begin().map_err(|error| (None, error)),
+                Step::Ask(session) => match self.ask(&session.url, content.descriptor.size) {
+                    Ok(Some(found)) => Ok(found),
+                    Ok(None) => {
+                        step = Step::Begin;
+                        continue;
+                    }
+                    Err(error) => Err((Some(session), error)),
+                },
+            };
+            let mut session = match session {
+                Ok(session) => session,
+                // A registry that went away in the middle may be starting again.
+                Err((Some(session), error @ ClientError::Network { .. })) => {
+                    patience.wait(When::Later, error)?;
+                    step = Step::Ask(session);
+                    continue;
+                }
+                Err((Some(_), error)) => {
+                    patience.wait(When::Now, error)?;
+                    step = Step::Begin;
+                    continue;
+                }
+                Err((None, error)) if error.may_pass() => {
+                    patience.wait(When::Later, error)?;
+                    step = Step::Begin;
+                    continue;
+                }
+                Err((None, error)) => return Err(error),
+            };
+            if session.offset >= farthest + PROGRESS {
+                farthest = session.offset;
+                patience.renew();
+            }
+            remember(claim, &session.url)?;
+            let Err(Setback { error, again }) = self.fill(&mut session, content, claim) else {
+                return Ok(());
+            };
+            step = match again {
+                Again::GoOn(when) => {
+                    patience.wait(when, error)?;
+                    match whole {
+                        true => Step::Begin,
+                        false => Step::Ask(session),
+                    }
+                }
+                Again::Anew(when) => {
+                    patience.wait(when, error)?;
+                    Step::Begin
+                }
+                Again::AnewWhole => {
+                    patience.wait(When::Now, error)?;
+                    whole = true;
+                    Step::Begin
+                }
+                Again::Never => return Err(error),
+            };
+        }
     }
 
-    fn next_location(&self, response: &Response) -> Result<Url, ClientError> {
-        let location = response
-            .header(&LOCATION)
-            .ok_or_else(|| response.invalid(Problem::Header("Location")))?;
-        self.courier
-            .locate(response.url(), location)
-            .map_err(|problem| response.invalid(problem))
-    }
-
-    fn fill(&self, session: Session, content: &Content<'_>) -> Result<(), Setback> {
+    /// Sends what the session lacks, and ends it.
+    fn fill(
+        &self,
+        session: &mut Session,
+        content: &Content<'_>,
+        claim: Option<&Upload>,
+    ) -> Result<(), Setback> {
+        let digest = &content.descriptor.digest;
+        if session.offset > 0 {
+            (content.progress)(session.offset);
+        }
         if self.registry.wants_chunks.load(Ordering::Relaxed) {
-            self.send_in_chunks(session, content)
-        } else {
-            self.send_whole(&session, content)
+            self.send_in_chunks(session, content, claim)?;
+        } else if session.offset == 0 && content.descriptor.size <= WHOLE {
+            let request = Request::new(Method::PUT, closing(&session.url, digest));
+            let response = self.stream(request, session, content)?;
+            return self.stored(response, session, content.descriptor, claim);
+        } else if session.offset < content.descriptor.size {
+            self.send_rest(session, content, claim)?;
         }
+        let request = Request::new(Method::PUT, closing(&session.url, digest));
+        let response = self.call_to_push(request)?;
+        self.stored(response, session, content.descriptor, claim)
     }
 
-    fn send_whole(&self, session: &Session, content: &Content<'_>) -> Result<(), Setback> {
-        let descriptor = content.descriptor;
-        let url = closing(&session.url, &descriptor.digest);
+    /// Sends all that the session lacks in one request.
+    fn send_rest(
+        &self,
+        session: &mut Session,
+        content: &Content<'_>,
+        claim: Option<&Upload>,
+    ) -> Result<(), Setback> {
+        let size = content.descriptor.size;
+        let mut request = Request::new(Method::PATCH, session.url.clone());
+        // From the start docker sends none, and every registry knows docker.
+        if session.offset > 0 {
+            request = request.header(CONTENT_RANGE, content_range(session.offset, size));
+        }
+        let response = self.stream(request, session, content)?;
+        if !response.status().is_success() {
+            return Err(rejected(response, session));
+        }
+        self.advance(session, &response, size, claim)
+    }
+
+    /// Sends a request with the content that the session lacks as its body. Refusals that
+    /// another request may turn are setbacks.
+    fn stream(
+        &self,
+        request: Request,
+        session: &Session,
+        content: &Content<'_>,
+    ) -> Result<Response, Setback> {
         let scopes = [self.scope(Actions::PullPush)];
-        let header = self.registry.authorization(&self.courier, &url, &scopes)?;
-        let mut request = Request::new(Method::PUT, url).header(CONTENT_TYPE, OCTETS);
+        let header = self
+            .registry
+            .authorization(&self.courier, &request.url, &scopes)?;
+        let mut request = request.header(CONTENT_TYPE, OCTETS);
         if let Some(header) = &header {
             request = request.header(AUTHORIZATION, header.clone());
         }
-        let sent = std::cell::Cell::new(0);
+        let size = content.descriptor.size;
+        let sent = Cell::new(session.offset);
         let stream = Stream {
-            length: descriptor.size,
-            reader: content.open_at(0)?,
+            length: size - session.offset,
+            reader: content.open_at(session.offset)?,
             sent: &|bytes| {
                 sent.set(sent.get() + bytes);
                 (content.progress)(sent.get());
@@ -201,52 +306,116 @@ impl Remote {
             .transport
             .send_stream(&request, stream)
             .map_err(|source| content.unreadable(Box::new(source)))??;
+        let again = match session.offset {
+            0 => Again::Anew(When::Now),
+            _ => Again::GoOn(When::Now),
+        };
         if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
             self.registry.wants_chunks.store(true, Ordering::Relaxed);
-            return Err(Setback {
-                error: refusal(response),
-                again: Again::AtOnce,
-            });
+            return Err(Setback::new(refusal(response), again));
         }
         let renewal = self
             .registry
             .renew(&self.courier, &response, &scopes, header.as_ref())?;
         if renewal == Renewal::Renewed {
-            return Err(Setback {
-                error: refusal(response),
-                again: Again::AtOnce,
-            });
+            return Err(Setback::new(refusal(response), again));
         }
-        stored(response, &descriptor.digest)
+        if response.status().is_success() && sent.get() < size {
+            let problem = Problem::Range {
+                expected: size,
+                found: sent.get(),
+            };
+            let error = response.invalid(problem);
+            return Err(Setback::new(error, Again::GoOn(When::Now)));
+        }
+        Ok(response)
     }
 
-    fn send_in_chunks(&self, session: Session, content: &Content<'_>) -> Result<(), Setback> {
+    fn send_in_chunks(
+        &self,
+        session: &mut Session,
+        content: &Content<'_>,
+        claim: Option<&Upload>,
+    ) -> Result<(), Setback> {
         let size = content.descriptor.size;
-        let mut reader = content.open_at(0)?;
-        let mut url = session.url;
-        let mut first = 0;
-        while first < size {
-            let length = session.chunk.min(size - first);
+        let mut reader = content.open_at(session.offset)?;
+        while session.offset < size {
+            let length = session.chunk.min(size - session.offset);
             let chunk = read_chunk(&mut reader, length)
                 .map_err(|source| content.unreadable(Box::new(source)))?;
-            let end = first + length;
-            let range = HeaderValue::from_str(&format!("{first}-{}", end - 1))
-                .expect("invariant: digits are header text");
-            let request = Request::new(Method::PATCH, url)
+            let end = session.offset + length;
+            let request = Request::new(Method::PATCH, session.url.clone())
                 .header(CONTENT_TYPE, OCTETS)
-                .header(CONTENT_RANGE, range)
+                .header(CONTENT_RANGE, content_range(session.offset, end))
                 .body(chunk);
             let response = self.call_to_push(request)?;
             if !response.status().is_success() {
-                return Err(session_lost(response));
+                return Err(rejected(response, session));
             }
-            expect_taken(&response, end)?;
-            url = self.next_location(&response)?;
-            first = end;
-            (content.progress)(first);
+            self.advance(session, &response, end, claim)?;
+            (content.progress)(end);
         }
-        let request = Request::new(Method::PUT, closing(&url, &content.descriptor.digest));
-        stored(self.call_to_push(request)?, &content.descriptor.digest)
+        Ok(())
+    }
+
+    /// Takes in that the registry has taken all bytes before `end`, as it should say.
+    fn advance(
+        &self,
+        session: &mut Session,
+        response: &Response,
+        end: u64,
+        claim: Option<&Upload>,
+    ) -> Result<(), Setback> {
+        if let Some(last) = last_byte(response)
+            && last.saturating_add(1) < end
+        {
+            let problem = Problem::Range {
+                expected: end,
+                found: last.saturating_add(1),
+            };
+            let error = response.invalid(problem);
+            return Err(Setback::new(error, Again::GoOn(When::Later)));
+        }
+        let url = self.moved(&session.url, response)?;
+        if url != session.url {
+            remember(claim, &url)?;
+            session.url = url;
+        }
+        session.offset = end;
+        Ok(())
+    }
+
+    /// Takes in the answer to the request that ends a session.
+    fn stored(
+        &self,
+        response: Response,
+        session: &Session,
+        blob: &Descriptor,
+        claim: Option<&Upload>,
+    ) -> Result<(), Setback> {
+        let status = response.status();
+        if status.is_success() {
+            return match response.header(&CONTENT_DIGEST) {
+                Some(told) if told != blob.digest.to_string() => Err(response
+                    .invalid(Problem::StoredAs {
+                        expected: blob.digest,
+                        found: told.to_owned(),
+                    })
+                    .into()),
+                _ => Ok(()),
+            };
+        }
+        // A request that was tried again may have been heard the first time.
+        if status == StatusCode::NOT_FOUND && blob.size > WHOLE && self.blob_exists(blob)? {
+            return Ok(());
+        }
+        if status == StatusCode::BAD_REQUEST
+            && let Some(upload) = claim
+        {
+            // What is there is not the blob.
+            upload.forget().map_err(ClientError::from)?;
+        }
+        Err(rejected(response, session))
     }
 }
 
@@ -263,6 +432,14 @@ impl<'a> Content<'a> {
     }
 }
 
+/// Remembers where a session goes on, for a push to come.
+fn remember(claim: Option<&Upload>, url: &Url) -> Result<(), ClientError> {
+    match claim {
+        Some(upload) => Ok(upload.remember(url.as_str())?),
+        None => Ok(()),
+    }
+}
+
 /// Returns the URL that ends a session.
 fn closing(session: &Url, digest: &Digest) -> Url {
     let mut url = session.clone();
@@ -271,60 +448,30 @@ fn closing(session: &Url, digest: &Digest) -> Url {
     url
 }
 
+/// Returns the header for the bytes from `first` up to `end`.
+fn content_range(first: u64, end: u64) -> HeaderValue {
+    HeaderValue::from_str(&format!("{first}-{}", end - 1))
+        .expect("invariant: digits are header text")
+}
+
 fn read_chunk(reader: &mut dyn Read, length: u64) -> io::Result<Bytes> {
     let mut chunk = vec![0; usize::try_from(length).map_err(io::Error::other)?];
     reader.read_exact(&mut chunk)?;
     Ok(chunk.into())
 }
 
-fn stored(response: Response, digest: &Digest) -> Result<(), Setback> {
-    if !response.status().is_success() {
-        return Err(session_lost(response));
-    }
-    match response.header(&CONTENT_DIGEST) {
-        Some(told) if told != digest.to_string() => Err(response
-            .invalid(Problem::StoredAs {
-                expected: *digest,
-                found: told.to_owned(),
-            })
-            .into()),
-        _ => Ok(()),
-    }
-}
-
-/// A session that the registry forgot, or that got out of step, is begun again.
-fn session_lost(response: Response) -> Setback {
+/// A session that the registry forgot, that got out of step, or that it does not go on with, is
+/// begun again.
+fn rejected(response: Response, session: &Session) -> Setback {
     let status = response.status();
     let error = refusal(response);
-    if matches!(
-        status,
-        StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
-    ) {
-        return Setback {
-            error,
-            again: Again::Later,
-        };
-    }
-    error.into()
-}
-
-/// Checks how far the registry says it is; it need not say.
-fn expect_taken(response: &Response, end: u64) -> Result<(), Setback> {
-    let Some(text) = response.header(&RANGE) else {
-        return Ok(());
+    let again = match status {
+        StatusCode::NOT_FOUND => Again::Anew(When::Later),
+        StatusCode::RANGE_NOT_SATISFIABLE => Again::GoOn(When::Later),
+        _ if error.may_pass() => Again::GoOn(When::Later),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Again::Never,
+        _ if session.resumed => Again::AnewWhole,
+        _ => Again::Never,
     };
-    let last = text
-        .rsplit_once('-')
-        .and_then(|(_, last)| last.parse::<u64>().ok())
-        .ok_or_else(|| response.invalid(Problem::Header("Range")))?;
-    if last.checked_add(1) == Some(end) {
-        return Ok(());
-    }
-    Err(Setback {
-        error: response.invalid(Problem::Range {
-            expected: end,
-            found: last.saturating_add(1),
-        }),
-        again: Again::Later,
-    })
+    Setback { error, again }
 }

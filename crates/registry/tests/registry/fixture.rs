@@ -86,19 +86,7 @@ impl Counter {
 
     pub(crate) fn over(shelf: Shelf, access: Access) -> Self {
         let failures = Arc::new(Mutex::new(Vec::new()));
-        let told = failures.clone();
-        let server = Server::start(ServerOptions {
-            addr: "127.0.0.1:0".parse().expect("an address"),
-            store: shelf.store.clone(),
-            unpack: Arc::new(unpack),
-            access,
-            report: Arc::new(move |error| {
-                told.lock()
-                    .expect("not poisoned")
-                    .push(crate::scripted::told(error));
-            }),
-        })
-        .expect("a server");
+        let server = serve(&shelf, access, &failures);
         let addr = server.addr();
         Self {
             server: Some(server),
@@ -106,6 +94,15 @@ impl Counter {
             failures,
             addr,
         }
+    }
+
+    /// Stops the server and starts another one over the same store, for pushes, elsewhere.
+    pub(crate) fn restart(&mut self) {
+        let server = self.server.take().expect("running");
+        server.stop().expect("stopped");
+        let server = serve(&self.shelf, Access::PullAndPush, &self.failures);
+        self.addr = server.addr();
+        self.server = Some(server);
     }
 
     pub(crate) fn host(&self) -> String {
@@ -142,6 +139,22 @@ impl Counter {
         connection.write_all(head.as_bytes()).expect("sent");
         connection.write_all(body).expect("sent");
     }
+}
+
+fn serve(shelf: &Shelf, access: Access, failures: &Arc<Mutex<Vec<String>>>) -> Server {
+    let told = failures.clone();
+    Server::start(ServerOptions {
+        addr: "127.0.0.1:0".parse().expect("an address"),
+        store: shelf.store.clone(),
+        unpack: Arc::new(unpack),
+        access,
+        report: Arc::new(move |error| {
+            told.lock()
+                .expect("not poisoned")
+                .push(crate::scripted::told(error));
+        }),
+    })
+    .expect("a server")
 }
 
 impl Drop for Counter {

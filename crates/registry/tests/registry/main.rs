@@ -10,6 +10,8 @@ mod failures;
 mod programs;
 mod pulls;
 mod pushes;
+mod resuming;
 mod round_trips;
 mod serving;
+mod sessions;
 mod settings;

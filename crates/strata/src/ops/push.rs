@@ -88,6 +88,7 @@ pub fn push(
     };
     let remote = engine.client()?.repository(name)?;
     let remote = remote.offer_mounts(store, &known_blobs(store, image)?)?;
+    let remote = remote.remember_sessions(store);
     let options = CopyOptions {
         platform: Platform::host(),
         parallel: super::parallel_layers(),
