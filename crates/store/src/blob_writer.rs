@@ -203,6 +203,9 @@ impl Store {
             let file = open_ingest(&path, Existing::Continue)?;
             file.lock().map_err(at("lock", &path))?;
             if self.stored_blob(&descriptor.digest)?.is_some() {
+                if is_at(&file, &path)? {
+                    fs::remove_file(&path).map_err(at("remove", &path))?;
+                }
                 break WriterState::Complete;
             }
             // The one before may have given the file its name, or discarded it.

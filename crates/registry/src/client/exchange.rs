@@ -9,9 +9,10 @@ use store::{
     BlobOutcome, ExchangeError, OpenBlob, Progress, Resolved, Source, Store, StoreError, Target,
 };
 
+use super::content::Content;
 use super::error::ClientError;
 use super::remote::Remote;
-use super::upload::{Content, Uploaded};
+use super::upload::Uploaded;
 
 /// Every request was tried again already when it fails here, so no failure is called transient.
 fn failed(error: ClientError) -> ExchangeError {

@@ -7,6 +7,7 @@ mod authority;
 mod blob;
 mod challenge;
 mod connect;
+mod content;
 mod courier;
 mod credential_program;
 mod credentials;

@@ -7,12 +7,12 @@ use reqwest::{Method, Url};
 use store::Upload;
 
 use super::authority::{Actions, Scope};
+use super::content::WHOLE;
 use super::error::{ClientError, Problem};
 use super::registry::refusal;
 use super::remote::Remote;
 use super::request::Request;
 use super::transport::Response;
-use super::upload::WHOLE;
 
 /// The piece in which a blob is sent to a registry that refuses it whole.
 const CHUNK: u64 = 16 << 20;
@@ -113,7 +113,12 @@ impl Remote {
     pub(super) fn ask(&self, session: &Url, size: u64) -> Result<Option<Session>, ClientError> {
         let response = self.call_to_push(Request::get(session.clone()))?;
         if !response.status().is_success() {
-            return Ok(None);
+            let error = refusal(response);
+            return if error.may_pass() {
+                Err(error)
+            } else {
+                Ok(None)
+            };
         }
         // Of an empty session most registries say `0-0`, as of one with a single byte.
         let last = last_byte(&response).filter(|last| *last > 0 && *last < size);
@@ -149,8 +154,11 @@ impl Remote {
             return Ok(None);
         };
         let session = match self.courier.locate(&self.url("blobs/uploads/"), &url) {
-            // A registry that does not answer says so when the blob is sent anew.
-            Ok(url) => self.ask(&url, size).unwrap_or_default(),
+            Ok(url) => match self.ask(&url, size) {
+                Ok(session) => session,
+                // A registry that does not answer says so when the blob is sent anew.
+                Err(_) => return Ok(None),
+            },
             Err(_) => None,
         };
         if session.is_none() {

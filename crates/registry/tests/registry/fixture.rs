@@ -117,19 +117,7 @@ impl Counter {
 
     /// Sends one request, with `Connection: close`.
     pub(crate) fn ask(&self, line: &str, headers: &[&str], body: &[u8]) -> Answer {
-        let mut head = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
-        for header in headers {
-            head.push_str(header);
-            head.push_str("\r\n");
-        }
-        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
-        let mut connection = TcpStream::connect(self.addr).expect("connected");
-        connection.write_all(head.as_bytes()).expect("sent");
-        // A refusal may come before the whole body is taken.
-        drop(connection.write_all(body));
-        let mut answer = Vec::new();
-        drop(connection.read_to_end(&mut answer));
-        Answer::parse(&answer)
+        ask(&self.host(), line, headers, body)
     }
 
     /// Begins a request and breaks off.
@@ -167,6 +155,23 @@ impl Drop for Counter {
             assert_eq!(*failures, [""; 0], "failures of the server itself");
         }
     }
+}
+
+/// Sends one request to a server, with `Connection: close`.
+pub(crate) fn ask(host: &str, line: &str, headers: &[&str], body: &[u8]) -> Answer {
+    let mut head = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    for header in headers {
+        head.push_str(header);
+        head.push_str("\r\n");
+    }
+    head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    let mut connection = TcpStream::connect(host).expect("connected");
+    connection.write_all(head.as_bytes()).expect("sent");
+    // A refusal may come before the whole body is taken.
+    drop(connection.write_all(body));
+    let mut answer = Vec::new();
+    drop(connection.read_to_end(&mut answer));
+    Answer::parse(&answer)
 }
 
 impl Answer {

@@ -5,6 +5,8 @@ mod scripted;
 
 mod fixture;
 
+mod brittle;
+
 mod authentication;
 mod failures;
 mod programs;

@@ -18,15 +18,15 @@ use crate::scripted::{blob, impatient, told, with_config};
 const HTPASSWD: &str = "user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
 
 /// Debian's docker-registry on a free port. Dropping it ends it.
-struct Distribution {
+pub(crate) struct Distribution {
     child: Child,
-    host: String,
+    pub(crate) host: String,
     _directory: tempfile::TempDir,
 }
 
 impl Distribution {
     /// Starts it with `extra` added to its configuration.
-    fn start(extra: &str) -> Self {
+    pub(crate) fn start(extra: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path().to_str().expect("text");
         let config = format!(
@@ -62,7 +62,7 @@ impl Distribution {
         }
     }
 
-    fn remote(&self, name: &str, options: ClientOptions) -> Remote {
+    pub(crate) fn remote(&self, name: &str, options: ClientOptions) -> Remote {
         let name = Reference::parse(&format!("{}/{name}", self.host)).expect("a name");
         Client::new(options).repository(&name).expect("valid")
     }

@@ -1,15 +1,16 @@
 //! Uploads that break and go on, in this push or a later one.
 
-use std::io::{Cursor, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::io::{Cursor, Read};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use oci::{Descriptor, Reference};
-use registry::{Access, Client, Remote};
+use oci::Descriptor;
+use registry::{Access, Remote};
 use store::{BlobOutcome, ExchangeError, Target as _};
 
-use crate::fixture::{Counter, Shelf};
+use crate::brittle::Brittle;
+use crate::fixture::{Answer, Counter, Shelf, ask};
+use crate::programs::Distribution;
 use crate::scripted::{Asked, Reply, Script, blob, impatient, told, with_config};
 
 const SESSION: &str = "/v2/team/app/blobs/uploads/7?state=a%2Fb";
@@ -209,13 +210,15 @@ fn remembered(shelf: &Shelf, host: &str) -> Option<String> {
     upload.find().expect("read")
 }
 
-/// A registry that keeps a part of the blob and is busy with the rest, until it recovers. Its
-/// sessions are at `location`.
+/// A registry that keeps a part of the blob and is then busy until it is well. Its sessions are at
+/// `location`.
 fn ailing(well: &Arc<AtomicBool>, location: &str) -> Script {
     let (well, location) = (well.clone(), location.to_owned());
+    let fresh = AtomicBool::new(true);
     Script::start(move |_, asked| match asked.method.as_str() {
-        "POST" => at(&location, 202),
+        "POST" if fresh.swap(false, Ordering::Relaxed) => at(&location, 202),
         _ if !well.load(Ordering::Relaxed) => Reply::new(503),
+        "POST" => at(&location, 202),
         "GET" => kept(),
         "PATCH" => at("/end", 202),
         _ => Reply::new(201),
@@ -228,9 +231,11 @@ fn a_later_push_goes_on_in_the_session_of_an_earlier_one() {
     let script = ailing(&well, SESSION);
     let shelf = Shelf::new();
     let remote = || script.remote().remember_sessions(&shelf.store);
-    upload(&remote()).expect_err("busy");
-    let url = remembered(&shelf, &script.host()).expect("a session");
-    assert_eq!(url, script.url(SESSION));
+    for _ in 0..2 {
+        upload(&remote()).expect_err("busy");
+        let url = remembered(&shelf, &script.host()).expect("a session");
+        assert_eq!(url, script.url(SESSION));
+    }
     well.store(true, Ordering::Relaxed);
     let before = script.asked().len();
     upload(&remote()).expect("stored");
@@ -320,82 +325,6 @@ fn a_session_on_another_host_gets_no_credentials() {
     );
 }
 
-/// A way to a server that breaks once so many bytes have gone there.
-struct Brittle {
-    addr: SocketAddr,
-    server: Arc<Mutex<SocketAddr>>,
-    passed: Arc<AtomicU64>,
-}
-
-impl Brittle {
-    /// `broken` is called when it has broken, before anything else passes.
-    fn new(server: &str, after: u64, broken: impl Fn(&Mutex<SocketAddr>) + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let way = Self {
-            addr: listener.local_addr().expect("bound"),
-            server: Arc::new(Mutex::new(server.parse().expect("an address"))),
-            passed: Arc::default(),
-        };
-        let (server, passed) = (way.server.clone(), way.passed.clone());
-        std::thread::spawn(move || {
-            let mut whole = true;
-            for client in listener.incoming() {
-                let client = client.expect("a connection");
-                let addr = *server.lock().expect("not poisoned");
-                let there = TcpStream::connect(addr).expect("the server listens");
-                let limit = whole.then_some(after);
-                let answers = std::thread::spawn({
-                    let (mut from, mut to) = (
-                        there.try_clone().expect("a handle"),
-                        client.try_clone().expect("a handle"),
-                    );
-                    move || {
-                        drop(std::io::copy(&mut from, &mut to));
-                        drop(to.shutdown(Shutdown::Both));
-                    }
-                });
-                if bring(client, there, &passed, limit) {
-                    whole = false;
-                    broken(&server);
-                }
-                answers.join().expect("brought");
-            }
-        });
-        way
-    }
-
-    fn remote(&self, name: &str) -> Remote {
-        let name = format!("{}/{name}", self.addr);
-        let name = Reference::parse(&name).expect("a name");
-        Client::new(impatient()).repository(&name).expect("valid")
-    }
-}
-
-/// Passes on what the client sends; tells whether the way broke.
-fn bring(
-    mut client: TcpStream,
-    mut there: TcpStream,
-    passed: &AtomicU64,
-    limit: Option<u64>,
-) -> bool {
-    let mut buffer = [0; 16 << 10];
-    while let Ok(count @ 1..) = client.read(&mut buffer) {
-        if there.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-        let bytes = u64::try_from(count).expect("short");
-        let all = passed.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if limit.is_some_and(|limit| all >= limit) {
-            drop(there.shutdown(Shutdown::Both));
-            drop(client.shutdown(Shutdown::Both));
-            return true;
-        }
-    }
-    drop(there.shutdown(Shutdown::Both));
-    drop(client.shutdown(Shutdown::Both));
-    false
-}
-
 const LARGE: usize = 8 << 20;
 const BREAK: u64 = 3 << 20;
 /// Heads of requests, and what was under way.
@@ -419,7 +348,7 @@ fn a_connection_that_breaks_costs_nothing_that_had_arrived() {
     let (bytes, _) = blob(LARGE);
     let (outcome, told) = upload_watched(&way.remote("app:1"), &bytes);
     outcome.expect("stored");
-    check_arrived(&counter, &bytes, way.passed.load(Ordering::Relaxed));
+    check_arrived(&counter, &bytes, way.passed());
     assert!(!told.is_sorted(), "it went back to what the server had");
 }
 
@@ -438,7 +367,7 @@ fn a_server_that_is_started_again_goes_on_with_what_it_had() {
         .0
         .expect("stored");
     let counter = counter.lock().expect("not poisoned");
-    check_arrived(&counter, &bytes, way.passed.load(Ordering::Relaxed));
+    check_arrived(&counter, &bytes, way.passed());
 }
 
 #[test]
@@ -475,4 +404,44 @@ fn pushes_of_one_blob_at_once_do_not_disturb_each_other() {
             .collect();
         assert_eq!(left, [""; 0]);
     }
+}
+
+#[test]
+fn docker_registry_drops_what_broke_and_gets_it_again() {
+    let registry = Distribution::start("");
+    let way = Brittle::new(&registry.host, BREAK, |_| {});
+    let (bytes, descriptor) = blob(LARGE);
+    let remote = way.remote("team/app:1");
+    upload_watched(&remote, &bytes).0.expect("stored");
+    assert!(remote.has_blob(&descriptor, None).expect("an answer"));
+    let size = u64::try_from(LARGE).expect("short");
+    let passed = way.passed();
+    let all = size + BREAK;
+    assert!(passed >= all && passed < all + SLACK, "{passed}");
+}
+
+#[test]
+fn docker_registry_goes_on_after_a_whole_piece() {
+    let registry = Distribution::start("");
+    let shelf = Shelf::new();
+    let (bytes, descriptor) = blob(LARGE);
+    let remote = registry.remote("team/app:1", impatient());
+    let begun = ask(&registry.host, "POST /v2/team/app/blobs/uploads/", &[], b"");
+    let path = |answer: &Answer| {
+        let location = answer.header("location").expect("a session");
+        location.replace(&format!("http://{}", registry.host), "")
+    };
+    let line = format!("PATCH {}", path(&begun));
+    let kind = "Content-Type: application/octet-stream";
+    let piece = ask(&registry.host, &line, &[kind], &bytes[..KEPT]);
+    let repository = format!("{}/team/app", registry.host);
+    let claimed = shelf.store.claim_upload(&repository, &descriptor.digest);
+    let row = claimed.expect("asked").expect("free");
+    let url = format!("http://{}{}", registry.host, path(&piece));
+    row.remember(&url).expect("kept");
+    drop(row);
+    let (outcome, told) = upload_watched(&remote.clone().remember_sessions(&shelf.store), &bytes);
+    outcome.expect("stored");
+    assert_eq!(told.first(), Some(&u64::try_from(KEPT).expect("short")));
+    assert!(remote.has_blob(&descriptor, None).expect("an answer"));
 }

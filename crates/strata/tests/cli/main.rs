@@ -12,6 +12,7 @@ mod many;
 mod registry;
 mod resume;
 mod run;
+mod throttle;
 mod usage;
 mod users;
 
