@@ -32,6 +32,13 @@ enum Step {
     Fill(Session),
 }
 
+/// Where a step leads to.
+enum Reached {
+    Session(Session),
+    /// What failed, and what is next, if anything is.
+    Nothing(ClientError, Option<(When, Step)>),
+}
+
 /// An attempt that failed.
 pub(super) struct Setback {
     pub(super) error: ClientError,
@@ -142,8 +149,8 @@ impl Remote {
         let mut whole = size <= WHOLE;
         loop {
             let (error, next) = match self.reach(step, size) {
-                Err(missed) => missed,
-                Ok(mut session) => {
+                Reached::Nothing(error, next) => (error, next),
+                Reached::Session(mut session) => {
                     if session.offset >= farthest + PROGRESS {
                         farthest = session.offset;
                         patience.renew();
@@ -172,20 +179,13 @@ impl Remote {
         }
     }
 
-    /// Returns the session that a step leads to; else what is next, if anything is.
-    fn reach(&self, step: Step, size: u64) -> Result<Session, (ClientError, Option<(When, Step)>)> {
-        let begin = || {
-            self.begin().map_err(|error| {
-                let next = error.may_pass().then_some((When::Later, Step::Begin));
-                (error, next)
-            })
-        };
-        match step {
-            Step::Fill(session) => Ok(session),
-            Step::Begin => begin(),
+    /// Finds or begins the session that a step leads to.
+    fn reach(&self, step: Step, size: u64) -> Reached {
+        let step = match step {
+            Step::Fill(session) => return Reached::Session(session),
             Step::Ask(session) => match self.ask(&session.url, size) {
-                Ok(Some(found)) => Ok(found),
-                Ok(None) => begin(),
+                Ok(Some(found)) => return Reached::Session(found),
+                Ok(None) => Step::Begin,
                 Err(error) => {
                     // A registry that went away in the middle may be starting again.
                     let away = matches!(error, ClientError::Network { .. });
@@ -193,9 +193,17 @@ impl Remote {
                         true => (When::Later, Step::Ask(session)),
                         false => (When::Now, Step::Begin),
                     };
-                    Err((error, Some(next)))
+                    return Reached::Nothing(error, Some(next));
                 }
             },
+            Step::Begin => Step::Begin,
+        };
+        match self.begin() {
+            Ok(session) => Reached::Session(session),
+            Err(error) => {
+                let next = error.may_pass().then_some((When::Later, step));
+                Reached::Nothing(error, next)
+            }
         }
     }
 }
