@@ -9,7 +9,7 @@ use oci::{Descriptor, DiffId, Digest, MediaType};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::at;
-use crate::{Store, StoreError, Timestamp, db};
+use crate::{Store, StoreError, Timestamp, db, upload};
 
 /// How long what has come of an image waits for the rest.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -120,14 +120,15 @@ impl Store {
         })
     }
 
-    /// Records that a repository (`docker.io/library/debian`) of a registry has a blob.
+    /// Records that a repository (`docker.io/library/debian`) of a registry has a blob. A session
+    /// in which it was being sent there is forgotten.
     pub fn record_origin(&self, digest: &Digest, repository: &str) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute(
                 "INSERT OR REPLACE INTO origins (digest, repository, seen) VALUES (?1, ?2, ?3)",
                 params![digest.as_bytes(), repository, Timestamp::now().0],
             )?;
-            Ok(())
+            upload::forget(tx, repository, digest)
         })
     }
 

@@ -150,8 +150,8 @@ impl Write for BlobWriter {
     }
 }
 
-/// Receives a blob whose name is not known yet: an upload, a layer being compressed. Dropped
-/// without commit, it leaves nothing.
+/// Receives a blob whose name is not known yet: a layer being compressed. Dropped without commit,
+/// it leaves nothing.
 #[derive(Debug)]
 pub struct NewBlob {
     store: Store,
@@ -162,34 +162,9 @@ pub struct NewBlob {
 }
 
 impl NewBlob {
-    /// Returns how many bytes were written.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
     /// Gives the blob its name and records it.
     pub fn commit(self, media_type: &MediaType) -> Result<Descriptor, StoreError> {
         let digest = self.hasher.clone().finish();
-        self.finish(media_type, digest)
-    }
-
-    /// Commits as [`NewBlob::commit`] does if the content has digest `expected`.
-    pub fn commit_as(
-        self,
-        media_type: &MediaType,
-        expected: &Digest,
-    ) -> Result<Descriptor, StoreError> {
-        let found = self.hasher.clone().finish();
-        if found != *expected {
-            return Err(StoreError::DigestMismatch {
-                expected: *expected,
-                found,
-            });
-        }
-        self.finish(media_type, found)
-    }
-
-    fn finish(self, media_type: &MediaType, digest: Digest) -> Result<Descriptor, StoreError> {
         self.store
             .name_blob(&self.path, media_type, &digest, self.size)?;
         Ok(Descriptor::new(&media_type.0, digest, self.size))
@@ -227,6 +202,9 @@ impl Store {
             let file = open_ingest(&path, Existing::Continue)?;
             file.lock().map_err(at("lock", &path))?;
             if self.stored_blob(&descriptor.digest)?.is_some() {
+                if is_at(&file, &path)? {
+                    fs::remove_file(&path).map_err(at("remove", &path))?;
+                }
                 break WriterState::Complete;
             }
             // The one before may have given the file its name, or discarded it.
@@ -286,7 +264,7 @@ fn open_ingest(path: &Path, existing: Existing) -> Result<File, StoreError> {
 }
 
 /// Tells whether `path` still names `file`.
-fn is_at(file: &File, path: &Path) -> Result<bool, StoreError> {
+pub(crate) fn is_at(file: &File, path: &Path) -> Result<bool, StoreError> {
     let mine = file.metadata().map_err(at("stat", path))?;
     match fs::symlink_metadata(path) {
         Ok(there) => Ok((mine.dev(), mine.ino()) == (there.dev(), there.ino())),
@@ -300,22 +278,29 @@ fn resume(mut file: File, path: &Path, size: u64) -> Result<WriterState, StoreEr
     if file.metadata().map_err(at("stat", path))?.len() > size {
         file.set_len(0).map_err(at("truncate", path))?;
     }
-    file.seek(SeekFrom::Start(0)).map_err(at("read", path))?;
-    let mut hasher = Hasher::new();
-    let mut written = 0;
-    let mut buffer = Vec::new();
-    loop {
-        buffer.resize(READ_BUFFER, 0);
-        let count = file.read(&mut buffer).map_err(at("read", path))?;
-        if count == 0 {
-            break;
-        }
-        hasher.update(&buffer[..count]);
-        written += u64::try_from(count).unwrap_or(u64::MAX);
-    }
+    let (hasher, written) = hash_what_is_there(&mut file, path)?;
     Ok(WriterState::Partial {
         file,
         hasher,
         written,
     })
+}
+
+/// Hashes a file from its start. The next write goes to its end.
+pub(crate) fn hash_what_is_there(
+    file: &mut File,
+    path: &Path,
+) -> Result<(Hasher, u64), StoreError> {
+    file.seek(SeekFrom::Start(0)).map_err(at("read", path))?;
+    let mut hasher = Hasher::new();
+    let mut written = 0;
+    let mut buffer = vec![0; READ_BUFFER];
+    loop {
+        let count = file.read(&mut buffer).map_err(at("read", path))?;
+        if count == 0 {
+            return Ok((hasher, written));
+        }
+        hasher.update(&buffer[..count]);
+        written += u64::try_from(count).unwrap_or(u64::MAX);
+    }
 }

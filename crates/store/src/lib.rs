@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod format;
 mod image;
+mod kept_blob;
 mod layer;
 mod lock;
 mod manifest;
@@ -29,6 +30,7 @@ mod sync;
 mod tag;
 mod tag_document;
 mod timestamp;
+mod upload;
 
 pub use archive::{
     Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, Pick, SavedImage, save,
@@ -45,6 +47,7 @@ pub use exchange::{
     push,
 };
 pub use image::{ImageRecord, NewImage};
+pub use kept_blob::KeptBlob;
 pub use layer::{LayerRecord, NewLayer};
 pub use lock::Lock;
 pub use manifest_list::ListEntry;
@@ -58,3 +61,4 @@ pub use sweep::Swept;
 pub use sync::Recovery;
 pub use tag_document::TagDocument;
 pub use timestamp::Timestamp;
+pub use upload::Upload;

@@ -11,9 +11,9 @@ use oci::{DiffId, Digest};
 use rusqlite::{Connection, Transaction, params};
 
 use crate::error::at;
-use crate::{ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock, tag_document};
+use crate::{ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock, tag_document, upload};
 
-/// How long a partial download waits to be resumed.
+/// How long a partial download or upload waits to be resumed.
 const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long the state of an unused build context is remembered.
@@ -104,6 +104,7 @@ impl Store {
         // file.
         let live = self.write_durably(|tx| {
             tag_document::forget_stale(tx)?;
+            upload::forget_stale(tx)?;
             let live = live(tx)?;
             forget(tx, &live)?;
             Ok(live)
@@ -154,7 +155,7 @@ impl Store {
         Ok(strays)
     }
 
-    /// Removes scratch whose owner is gone, and partial downloads that nobody resumed.
+    /// Removes scratch whose owner is gone, and partial blobs that nobody resumed.
     fn sweep_ingest(&self) -> Result<u64, StoreError> {
         let ingest = self.ingest_dir();
         let mut bytes = 0;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use oci::{Digest, MediaType};
 use reqwest::{Method, StatusCode};
+use store::StoreError;
 
 use super::credentials::CredentialsError;
 use super::refusal::Refusal;
@@ -142,6 +143,9 @@ pub enum ClientError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The store does not remember what was begun.
+    #[error("failed to remember the upload")]
+    Sessions(#[from] StoreError),
     /// A text is not a URL that can be fetched.
     #[error("invalid URL `{0}`: expected http:// or https://")]
     InvalidUrl(String),
@@ -369,10 +373,8 @@ impl ClientError {
         match self {
             Self::Network { cause, .. } => cause.may_pass(),
             Self::Blob { answer, .. } => answer.may_pass(),
-            Self::Refused { status, .. } => *status == 429 || *status >= 500,
-            Self::UnexpectedStatus { status, .. } => {
-                status.as_u16() == 429 || status.is_server_error()
-            }
+            Self::Refused { status, .. } => matches!(*status, 408 | 429 | 500..),
+            Self::UnexpectedStatus { status, .. } => matches!(status.as_u16(), 408 | 429 | 500..),
             _ => false,
         }
     }

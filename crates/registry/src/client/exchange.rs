@@ -9,9 +9,10 @@ use store::{
     BlobOutcome, ExchangeError, OpenBlob, Progress, Resolved, Source, Store, StoreError, Target,
 };
 
+use super::content::Content;
 use super::error::ClientError;
 use super::remote::Remote;
-use super::upload::{Content, Uploaded};
+use super::upload::Uploaded;
 
 /// Every request was tried again already when it fails here, so no failure is called transient.
 fn failed(error: ClientError) -> ExchangeError {
@@ -142,6 +143,15 @@ impl Remote {
         if is_neighbour {
             self.neighbour = Some(repository.path().to_owned());
         }
+        self
+    }
+
+    /// Lets a push that is interrupted go on in a later one, which was given the same store: it
+    /// remembers the sessions in which blobs are being sent. The caller holds the root's lock
+    /// shared as long as it pushes.
+    #[must_use]
+    pub fn remember_sessions(mut self, store: &Store) -> Self {
+        self.sessions = Some(store.clone());
         self
     }
 

@@ -9,6 +9,7 @@ use oci::{Descriptor, Digest, MAX_MANIFEST_SIZE, MediaType, Reference};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
+use store::Store;
 
 use super::authority::{Actions, Scope};
 use super::courier::Courier;
@@ -55,6 +56,8 @@ pub struct Remote {
     pub(super) mounts: HashMap<Digest, String>,
     /// Another repository of the registry that has all blobs.
     pub(super) neighbour: Option<String>,
+    /// Where sessions are remembered in which blobs are sent.
+    pub(super) sessions: Option<Store>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +93,7 @@ impl Remote {
             begun: Arc::default(),
             mounts: HashMap::new(),
             neighbour: None,
+            sessions: None,
         }
     }
 

@@ -1,33 +1,19 @@
 //! Putting a blob into a repository.
 
-use std::error::Error;
-use std::io::{self, Read};
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::http::StatusCode;
-use oci::{Descriptor, Digest};
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE,
-};
-use reqwest::{Method, Url};
+use reqwest::Url;
+use store::Upload;
 
-use super::authority::{Actions, Renewal, Scope};
-use super::error::{ClientError, Problem};
-use super::registry::refusal;
-use super::remote::{CONTENT_DIGEST, Remote};
-use super::request::{Request, Stream};
-use super::transport::Response;
+use super::content::{Content, WHOLE};
+use super::error::ClientError;
+use super::remote::Remote;
+use super::session::{Begun, Session};
 
-/// The piece in which a blob is sent to a registry that refuses it whole.
-const CHUNK: u64 = 16 << 20;
-/// The largest piece that a registry may ask for: it is held in memory.
-const LARGEST_CHUNK: u64 = 128 << 20;
-/// How often an upload starts again at once: for a fresh token, and for chunks.
+/// How many more bytes must have come before a broken upload gets all its attempts again.
+const PROGRESS: u64 = 1 << 20;
+/// How often an upload goes on at once: with a fresh token, in chunks, in another session.
 const QUICK_RESTARTS: usize = 3;
-
-const CHUNK_MINIMUM: HeaderName = HeaderName::from_static("oci-chunk-min-length");
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// How a blob came into the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,46 +24,84 @@ pub(crate) enum Uploaded {
     Mounted(String),
 }
 
-/// Opens the content of a blob at an offset.
-pub(crate) type Open<'a> =
-    dyn Fn(u64) -> Result<Box<dyn Read + Send>, Box<dyn Error + Send + Sync>> + 'a;
-
-/// A blob to send.
-pub(crate) struct Content<'a> {
-    pub(crate) descriptor: &'a Descriptor,
-    pub(crate) open: &'a Open<'a>,
-    /// Called with the number of bytes that went out, from 0 again when the upload restarts.
-    pub(crate) progress: &'a dyn Fn(u64),
+/// What is done next for a blob.
+enum Step {
+    Begin,
+    /// Ask the session how far it is.
+    Ask(Session),
+    Fill(Session),
 }
 
-struct Session {
-    url: Url,
-    chunk: u64,
-}
-
-enum Begun {
-    Mounted(String),
+/// Where a step leads to.
+enum Reached {
     Session(Session),
+    /// What failed, and what is next, if anything is.
+    Nothing(ClientError, Option<(When, Step)>),
 }
 
 /// An attempt that failed.
-struct Setback {
-    error: ClientError,
-    again: Again,
+pub(super) struct Setback {
+    pub(super) error: ClientError,
+    pub(super) again: Again,
 }
 
-enum Again {
-    AtOnce,
-    Later,
+/// How the upload goes on after a setback.
+#[derive(Clone, Copy)]
+pub(super) enum Again {
+    /// In the same session, if that is alive.
+    GoOn(When),
+    /// From the start, in a new session.
+    Anew(When),
+    /// From the start, in a new session, which must not break: what the registry keeps of broken
+    /// ones is of no use.
+    AnewWhole,
     Never,
 }
 
+#[derive(Clone, Copy)]
+pub(super) enum When {
+    Now,
+    Later,
+}
+
+/// How often an upload is tried.
+struct Patience<'a> {
+    remote: &'a Remote,
+    pauses: Box<dyn Iterator<Item = Duration>>,
+    quick: usize,
+}
+
+impl Patience<'_> {
+    /// Waits before another attempt. Returns the error when there have been enough.
+    fn wait(&mut self, when: When, error: ClientError) -> Result<(), ClientError> {
+        match when {
+            When::Now if self.quick > 0 => self.quick -= 1,
+            When::Now => return Err(error),
+            When::Later => match self.pauses.next() {
+                Some(pause) => self.remote.courier.transport.pause(pause)?,
+                None => return Err(error),
+            },
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self) {
+        self.pauses = Box::new(self.remote.courier.retry.pauses());
+    }
+}
+
+impl Setback {
+    pub(super) fn new(error: ClientError, again: Again) -> Self {
+        Self { error, again }
+    }
+}
+
+/// What fails on the way may have brought a part.
 impl From<ClientError> for Setback {
     fn from(error: ClientError) -> Self {
-        let again = if error.may_pass() {
-            Again::Later
-        } else {
-            Again::Never
+        let again = match error.may_pass() {
+            true => Again::GoOn(When::Later),
+            false => Again::Never,
         };
         Self { error, again }
     }
@@ -85,246 +109,109 @@ impl From<ClientError> for Setback {
 
 impl Remote {
     /// Sends a blob, or has the registry mount it. An upload that fails in a way that may pass
-    /// starts again, with a new session.
+    /// goes on where the registry says that it is, else starts again with a new session. One
+    /// that was interrupted in an earlier process goes on too, when the store remembers it.
     pub(crate) fn upload_blob(&self, content: &Content<'_>) -> Result<Uploaded, ClientError> {
-        let mut pauses = self.courier.retry.pauses();
-        let mut quick = QUICK_RESTARTS;
-        let mut begun = self.mount(&content.descriptor.digest)?;
-        loop {
-            let outcome = match begun.take() {
-                Some(Begun::Mounted(from)) => return Ok(Uploaded::Mounted(from)),
-                Some(Begun::Session(session)) => self.fill(session, content),
-                None => self
-                    .begin()
-                    .map_err(Setback::from)
-                    .and_then(|session| self.fill(session, content)),
-            };
-            let Err(Setback { error, again }) = outcome else {
-                return Ok(Uploaded::Sent);
-            };
-            match again {
-                Again::AtOnce if quick > 0 => quick -= 1,
-                Again::Later => match pauses.next() {
-                    Some(pause) => self.courier.transport.pause(pause)?,
-                    None => return Err(error),
-                },
-                Again::AtOnce | Again::Never => return Err(error),
-            }
-        }
-    }
-
-    /// Asks the registry to take the blob from another repository that may have it. Answers
-    /// with a session when it does not, and with `None` when there is nobody to ask.
-    fn mount(&self, digest: &Digest) -> Result<Option<Begun>, ClientError> {
-        let Some(from) = self.mounts.get(digest).or(self.neighbour.as_ref()) else {
-            return Ok(None);
-        };
-        let mut url = self.url("blobs/uploads/");
-        url.query_pairs_mut()
-            .append_pair("mount", &digest.to_string())
-            .append_pair("from", &self.path_of(from));
-        let mut scopes = [
-            self.scope(Actions::PullPush),
-            Scope {
-                repository: self.path_of(from),
-                actions: Actions::Pull,
-            },
-        ];
-        scopes.sort();
-        let request = Request::new(Method::POST, url);
-        let response = self.registry.call(&self.courier, request, &scopes)?;
-        Ok(match response.status() {
-            StatusCode::CREATED => Some(Begun::Mounted(from.clone())),
-            StatusCode::ACCEPTED => Some(Begun::Session(self.session(&response)?)),
-            // Not every registry lets its users mount; the upload says what is really wrong.
-            _ => None,
-        })
-    }
-
-    fn begin(&self) -> Result<Session, ClientError> {
-        let url = self.url("blobs/uploads/");
-        let response = self.call_to_push(Request::new(Method::POST, url))?;
-        if response.status() != StatusCode::ACCEPTED {
-            return Err(refusal(response));
-        }
-        self.session(&response)
-    }
-
-    fn session(&self, response: &Response) -> Result<Session, ClientError> {
-        let minimum = response
-            .header(&CHUNK_MINIMUM)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
-        Ok(Session {
-            url: self.next_location(response)?,
-            chunk: CHUNK.max(minimum).min(LARGEST_CHUNK),
-        })
-    }
-
-    fn next_location(&self, response: &Response) -> Result<Url, ClientError> {
-        let location = response
-            .header(&LOCATION)
-            .ok_or_else(|| response.invalid(Problem::Header("Location")))?;
-        self.courier
-            .locate(response.url(), location)
-            .map_err(|problem| response.invalid(problem))
-    }
-
-    fn fill(&self, session: Session, content: &Content<'_>) -> Result<(), Setback> {
-        if self.registry.wants_chunks.load(Ordering::Relaxed) {
-            self.send_in_chunks(session, content)
-        } else {
-            self.send_whole(&session, content)
-        }
-    }
-
-    fn send_whole(&self, session: &Session, content: &Content<'_>) -> Result<(), Setback> {
-        let descriptor = content.descriptor;
-        let url = closing(&session.url, &descriptor.digest);
-        let scopes = [self.scope(Actions::PullPush)];
-        let header = self.registry.authorization(&self.courier, &url, &scopes)?;
-        let mut request = Request::new(Method::PUT, url).header(CONTENT_TYPE, OCTETS);
-        if let Some(header) = &header {
-            request = request.header(AUTHORIZATION, header.clone());
-        }
-        let sent = std::cell::Cell::new(0);
-        let stream = Stream {
-            length: descriptor.size,
-            reader: content.open_at(0)?,
-            sent: &|bytes| {
-                sent.set(sent.get() + bytes);
-                (content.progress)(sent.get());
-            },
-        };
-        let response = self
-            .courier
-            .transport
-            .send_stream(&request, stream)
-            .map_err(|source| content.unreadable(Box::new(source)))??;
-        if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            self.registry.wants_chunks.store(true, Ordering::Relaxed);
-            return Err(Setback {
-                error: refusal(response),
-                again: Again::AtOnce,
-            });
-        }
-        let renewal = self
-            .registry
-            .renew(&self.courier, &response, &scopes, header.as_ref())?;
-        if renewal == Renewal::Renewed {
-            return Err(Setback {
-                error: refusal(response),
-                again: Again::AtOnce,
-            });
-        }
-        stored(response, &descriptor.digest)
-    }
-
-    fn send_in_chunks(&self, session: Session, content: &Content<'_>) -> Result<(), Setback> {
+        let claim = self.claim(content.descriptor)?;
         let size = content.descriptor.size;
-        let mut reader = content.open_at(0)?;
-        let mut url = session.url;
-        let mut first = 0;
-        while first < size {
-            let length = session.chunk.min(size - first);
-            let chunk = read_chunk(&mut reader, length)
-                .map_err(|source| content.unreadable(Box::new(source)))?;
-            let end = first + length;
-            let range = HeaderValue::from_str(&format!("{first}-{}", end - 1))
-                .expect("invariant: digits are header text");
-            let request = Request::new(Method::PATCH, url)
-                .header(CONTENT_TYPE, OCTETS)
-                .header(CONTENT_RANGE, range)
-                .body(chunk);
-            let response = self.call_to_push(request)?;
-            if !response.status().is_success() {
-                return Err(session_lost(response));
-            }
-            expect_taken(&response, end)?;
-            url = self.next_location(&response)?;
-            first = end;
-            (content.progress)(first);
-        }
-        let request = Request::new(Method::PUT, closing(&url, &content.descriptor.digest));
-        stored(self.call_to_push(request)?, &content.descriptor.digest)
-    }
-}
-
-impl<'a> Content<'a> {
-    fn open_at(&self, offset: u64) -> Result<Box<dyn Read + Send + 'a>, ClientError> {
-        (self.open)(offset).map_err(|source| self.unreadable(source))
-    }
-
-    fn unreadable(&self, source: Box<dyn Error + Send + Sync>) -> ClientError {
-        ClientError::ReadBlob {
-            digest: self.descriptor.digest,
-            source,
-        }
-    }
-}
-
-/// Returns the URL that ends a session.
-fn closing(session: &Url, digest: &Digest) -> Url {
-    let mut url = session.clone();
-    url.query_pairs_mut()
-        .append_pair("digest", &digest.to_string());
-    url
-}
-
-fn read_chunk(reader: &mut dyn Read, length: u64) -> io::Result<Bytes> {
-    let mut chunk = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    reader.read_exact(&mut chunk)?;
-    Ok(chunk.into())
-}
-
-fn stored(response: Response, digest: &Digest) -> Result<(), Setback> {
-    if !response.status().is_success() {
-        return Err(session_lost(response));
-    }
-    match response.header(&CONTENT_DIGEST) {
-        Some(told) if told != digest.to_string() => Err(response
-            .invalid(Problem::StoredAs {
-                expected: *digest,
-                found: told.to_owned(),
-            })
-            .into()),
-        _ => Ok(()),
-    }
-}
-
-/// A session that the registry forgot, or that got out of step, is begun again.
-fn session_lost(response: Response) -> Setback {
-    let status = response.status();
-    let error = refusal(response);
-    if matches!(
-        status,
-        StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
-    ) {
-        return Setback {
-            error,
-            again: Again::Later,
+        let remembered = match &claim {
+            Some(upload) => self.remembered(upload, size)?,
+            None => None,
         };
+        let first = match remembered {
+            Some(session) => Step::Fill(session),
+            None => match self.mount(&content.descriptor.digest)? {
+                Some(Begun::Mounted(from)) => return Ok(Uploaded::Mounted(from)),
+                Some(Begun::Session(session)) => Step::Fill(session),
+                None => Step::Begin,
+            },
+        };
+        self.send(content, claim.as_ref(), first)?;
+        if let Some(upload) = claim {
+            upload.forget()?;
+        }
+        Ok(Uploaded::Sent)
     }
-    error.into()
+
+    fn send(
+        &self,
+        content: &Content<'_>,
+        claim: Option<&Upload>,
+        mut step: Step,
+    ) -> Result<(), ClientError> {
+        let mut patience = Patience {
+            remote: self,
+            pauses: Box::new(self.courier.retry.pauses()),
+            quick: QUICK_RESTARTS,
+        };
+        let size = content.descriptor.size;
+        let mut farthest = 0;
+        let mut whole = size <= WHOLE;
+        loop {
+            let (error, next) = match self.reach(step, size) {
+                Reached::Nothing(error, next) => (error, next),
+                Reached::Session(mut session) => {
+                    if session.offset >= farthest + PROGRESS {
+                        farthest = session.offset;
+                        patience.renew();
+                    }
+                    remember(claim, &session.url)?;
+                    let Err(Setback { error, again }) = self.fill(&mut session, content, claim)
+                    else {
+                        return Ok(());
+                    };
+                    whole |= matches!(again, Again::AnewWhole);
+                    let next = match again {
+                        Again::GoOn(when) if whole => Some((when, Step::Begin)),
+                        Again::GoOn(when) => Some((when, Step::Ask(session))),
+                        Again::Anew(when) => Some((when, Step::Begin)),
+                        Again::AnewWhole => Some((When::Now, Step::Begin)),
+                        Again::Never => None,
+                    };
+                    (error, next)
+                }
+            };
+            let Some((when, next)) = next else {
+                return Err(error);
+            };
+            patience.wait(when, error)?;
+            step = next;
+        }
+    }
+
+    /// Finds or begins the session that a step leads to.
+    fn reach(&self, step: Step, size: u64) -> Reached {
+        let step = match step {
+            Step::Fill(session) => return Reached::Session(session),
+            Step::Ask(session) => match self.ask(&session.url, size) {
+                Ok(Some(found)) => return Reached::Session(found),
+                Ok(None) => Step::Begin,
+                Err(error) => {
+                    // A registry that went away in the middle may be starting again.
+                    let away = matches!(error, ClientError::Network { .. });
+                    let next = match away || error.may_pass() {
+                        true => (When::Later, Step::Ask(session)),
+                        false => (When::Now, Step::Begin),
+                    };
+                    return Reached::Nothing(error, Some(next));
+                }
+            },
+            Step::Begin => Step::Begin,
+        };
+        match self.begin() {
+            Ok(session) => Reached::Session(session),
+            Err(error) => {
+                let next = error.may_pass().then_some((When::Later, step));
+                Reached::Nothing(error, next)
+            }
+        }
+    }
 }
 
-/// Checks how far the registry says it is; it need not say.
-fn expect_taken(response: &Response, end: u64) -> Result<(), Setback> {
-    let Some(text) = response.header(&RANGE) else {
-        return Ok(());
-    };
-    let last = text
-        .rsplit_once('-')
-        .and_then(|(_, last)| last.parse::<u64>().ok())
-        .ok_or_else(|| response.invalid(Problem::Header("Range")))?;
-    if last.checked_add(1) == Some(end) {
-        return Ok(());
+/// Remembers where a session goes on, for a push to come.
+pub(super) fn remember(claim: Option<&Upload>, url: &Url) -> Result<(), ClientError> {
+    match claim {
+        Some(upload) => Ok(upload.remember(url.as_str())?),
+        None => Ok(()),
     }
-    Err(Setback {
-        error: response.invalid(Problem::Range {
-            expected: end,
-            found: last.saturating_add(1),
-        }),
-        again: Again::Later,
-    })
 }

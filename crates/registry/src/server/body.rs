@@ -3,14 +3,17 @@
 use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
-use store::NewBlob;
+use store::KeptBlob;
 use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::sessions::Writing;
 
 /// The piece in which files are read and sent.
 const CHUNK: usize = 512 << 10;
@@ -89,37 +92,36 @@ impl HttpBody for FileBody {
 
 /// How the receiving of a body ended. What came before a break is in the blob.
 pub(crate) enum Received {
-    Whole(NewBlob),
-    Broken(NewBlob),
+    Whole(KeptBlob),
+    Broken(KeptBlob),
 }
 
-/// Appends a request's body to `blob`. Network and disk work at the same time.
-pub(crate) async fn receive(mut body: Body, blob: NewBlob) -> io::Result<Received> {
+/// Appends a request's body to `blob`, until another request takes over. Network and disk work
+/// at the same time. When writing fails, the blob is discarded.
+pub(crate) async fn receive(
+    mut body: Body,
+    blob: KeptBlob,
+    writing: &Writing,
+) -> io::Result<Received> {
     let mut blob = Some(blob);
-    let mut writing: Option<JoinHandle<io::Result<NewBlob>>> = None;
+    let mut written: Option<JoinHandle<io::Result<KeptBlob>>> = None;
     loop {
-        let (batch, end) = gather(&mut body).await;
-        let mut target = match (writing.take(), blob.take()) {
-            (Some(writing), _) => writing.await.map_err(io::Error::other)??,
+        let (batch, end) = gather(&mut body, writing).await;
+        let target = match (written.take(), blob.take()) {
+            (Some(written), _) => written.await.map_err(io::Error::other)??,
             (None, blob) => blob.expect("invariant: the blob is here or being written"),
         };
+        writing.size.store(target.size(), Ordering::Relaxed);
+        let writing_batch = spawn_blocking(move || write(target, &batch));
         match end {
-            End::More => {
-                writing = Some(spawn_blocking(move || {
-                    write(&mut target, &batch)?;
-                    Ok(target)
-                }));
+            End::More => written = Some(writing_batch),
+            End::Whole => {
+                let target = writing_batch.await.map_err(io::Error::other)??;
+                return Ok(Received::Whole(target));
             }
-            End::Whole | End::Broken => {
-                let written = spawn_blocking(move || {
-                    write(&mut target, &batch)?;
-                    Ok::<_, io::Error>(target)
-                });
-                let target = written.await.map_err(io::Error::other)??;
-                return Ok(match end {
-                    End::Broken => Received::Broken(target),
-                    End::More | End::Whole => Received::Whole(target),
-                });
+            End::Broken => {
+                let target = writing_batch.await.map_err(io::Error::other)??;
+                return Ok(Received::Broken(target));
             }
         }
     }
@@ -131,25 +133,39 @@ enum End {
     Broken,
 }
 
-async fn gather(body: &mut Body) -> (Vec<Bytes>, End) {
+async fn gather(body: &mut Body, writing: &Writing) -> (Vec<Bytes>, End) {
     let mut batch = Vec::new();
     let mut length = 0;
+    let mut stopped = pin!(writing.stop.notified());
     while length < BATCH {
-        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+        let frame = poll_fn(|context| {
+            if stopped.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(()));
+            }
+            Pin::new(&mut *body).poll_frame(context).map(Ok)
+        });
         match tokio::time::timeout(STALL, frame).await {
-            Ok(None) => return (batch, End::Whole),
-            Ok(Some(Ok(frame))) => {
+            Ok(Ok(None)) => return (batch, End::Whole),
+            Ok(Ok(Some(Ok(frame)))) => {
                 if let Ok(bytes) = frame.into_data() {
                     length += bytes.len();
                     batch.push(bytes);
                 }
             }
-            Ok(Some(Err(_))) | Err(_) => return (batch, End::Broken),
+            Ok(Ok(Some(Err(_))) | Err(())) | Err(_) => return (batch, End::Broken),
         }
     }
     (batch, End::More)
 }
 
-fn write(blob: &mut NewBlob, batch: &[Bytes]) -> io::Result<()> {
-    batch.iter().try_for_each(|bytes| blob.write_all(bytes))
+fn write(mut blob: KeptBlob, batch: &[Bytes]) -> io::Result<KeptBlob> {
+    let written = batch.iter().try_for_each(|bytes| blob.write_all(bytes));
+    match written {
+        Ok(()) => Ok(blob),
+        Err(error) => {
+            // The first failure is the one to tell; what stays is swept.
+            drop(blob.discard());
+            Err(error)
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod manifests;
 mod received;
 mod route;
 mod serve;
+mod sessions;
 mod site;
 mod uploads;
 

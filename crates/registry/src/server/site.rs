@@ -15,7 +15,7 @@ use store::{NewLayer, Store};
 
 use super::failure::Failure;
 use super::route::Route;
-use super::uploads::Sessions;
+use super::sessions::Sessions;
 use super::{blobs, listing, manifests, uploads};
 
 /// Reads a layer's blob, perhaps compressed, and writes the layer's directory: what

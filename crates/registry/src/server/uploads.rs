@@ -1,97 +1,33 @@
 //! Uploads of blobs: in one piece, in chunks, or mounted.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE};
 use axum::http::{Method, Response, StatusCode};
 use oci::{Digest, MediaType, Reference};
-use store::{NewBlob, StoreError, Timestamp};
+use store::{StoreError, Timestamp};
 
 use super::body::{Received, receive};
 use super::failure::Failure;
 use super::route::digest;
+use super::sessions::{Borrowed, Claim};
 use super::site::{Site, blocking, header, query};
 use crate::client::CONTENT_DIGEST;
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 const OCTETS: &str = "application/octet-stream";
 
-/// A session that nobody used for this long is forgotten.
-const IDLE: Duration = Duration::from_secs(3600);
-/// The most sessions at once; each holds an open file, of which a process often gets 1024.
-const MAX_SESSIONS: usize = 256;
 /// How long a blob waits for the manifest that names it.
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 
-/// The uploads under way.
-#[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashMap<String, Session>>);
-
-struct Session {
-    repository: Reference,
-    used: Instant,
-    /// `None` while a request writes to it.
-    blob: Option<NewBlob>,
-}
-
-/// A session that one request has for itself.
-struct Borrowed {
-    id: String,
-    blob: NewBlob,
-}
-
-impl Sessions {
-    fn open(&self, repository: Reference, blob: NewBlob) -> Result<String, Failure> {
-        let id = random_id().map_err(Failure::internal)?;
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, session| session.blob.is_none() || session.used.elapsed() < IDLE);
-        if sessions.len() >= MAX_SESSIONS {
-            return Err(Failure::too_many_uploads());
-        }
-        let session = Session {
-            repository,
-            used: Instant::now(),
-            blob: Some(blob),
-        };
-        sessions.insert(id.clone(), session);
-        Ok(id)
-    }
-
-    fn borrow(&self, repository: &Reference, id: &str) -> Result<Borrowed, Failure> {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = sessions
-            .get_mut(id)
-            .filter(|session| session.repository == *repository)
-            .ok_or_else(Failure::upload_unknown)?;
-        let blob = session
-            .blob
-            .take()
-            .ok_or_else(|| Failure::upload_invalid("another request writes to this upload"))?;
-        Ok(Borrowed {
-            id: id.to_owned(),
-            blob,
-        })
-    }
-
-    fn give_back(&self, borrowed: Borrowed) {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = sessions.get_mut(&borrowed.id) {
-            session.used = Instant::now();
-            session.blob = Some(borrowed.blob);
-        }
-    }
-
-    fn close(&self, id: &str) {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.remove(id);
-    }
+/// What becomes of the bytes of a body that breaks off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Kept,
+    Dropped,
 }
 
 /// Answers `POST …/blobs/uploads/`: begins an upload, takes a whole blob, or mounts one.
@@ -113,19 +49,13 @@ pub(crate) async fn begin(
     let whole = query(&request, "digest")
         .map(|text| digest(&text))
         .transpose()?;
-    let (id, session) = {
+    let id = {
         let repository = repository.clone();
-        blocking(site, move |site| {
-            let id = site
-                .sessions
-                .open(repository.clone(), site.store().new_blob()?)?;
-            Ok((id, repository))
-        })
-        .await?
+        blocking(site, move |site| site.sessions.open(site, &repository)).await?
     };
     match whole {
-        None => progress(&session, &id, 0, StatusCode::ACCEPTED),
-        Some(expected) => finish(site, request, session, id, expected).await,
+        None => progress(&repository, &id, 0, StatusCode::ACCEPTED),
+        Some(expected) => finish(site, request, repository, id, expected).await,
     }
 }
 
@@ -138,16 +68,14 @@ pub(crate) async fn go_on(
 ) -> Result<Response<Body>, Failure> {
     match *request.method() {
         Method::GET | Method::HEAD => {
-            let borrowed = site.sessions.borrow(&repository, &id)?;
-            let size = borrowed.blob.size();
-            site.sessions.give_back(borrowed);
+            let size = site.sessions.size(site, &repository, &id).await?;
             progress(&repository, &id, size, StatusCode::NO_CONTENT)
         }
         Method::PATCH => {
-            let borrowed = continued(site, &request, &repository, &id)?;
-            let borrowed = append(site, request, borrowed).await?;
-            let size = borrowed.blob.size();
-            site.sessions.give_back(borrowed);
+            let borrowed = continued(site, range_of(&request), &repository, &id).await?;
+            let borrowed = append(site, request, borrowed, Rest::Kept).await?;
+            let size = borrowed.size();
+            drop(borrowed);
             progress(&repository, &id, size, StatusCode::ACCEPTED)
         }
         Method::PUT => {
@@ -156,11 +84,11 @@ pub(crate) async fn go_on(
             finish(site, request, repository, id, expected).await
         }
         Method::DELETE => {
-            let borrowed = site.sessions.borrow(&repository, &id)?;
-            site.sessions.close(&id);
-            blocking(site, move |_| {
-                drop(borrowed);
-                Ok(())
+            let borrowing = site.sessions.borrow(site, &repository, &id, Claim::Insist);
+            let mut borrowed = borrowing.await?;
+            blocking(site, move |site| {
+                site.sessions.close(&borrowed.id);
+                Ok(borrowed.take()?.discard()?)
             })
             .await?;
             let mut response = Response::new(Body::empty());
@@ -172,43 +100,60 @@ pub(crate) async fn go_on(
 }
 
 /// Borrows a session for a request whose chunk must begin where the last one ended.
-fn continued(
-    site: &Site,
-    request: &Request,
+async fn continued(
+    site: &Arc<Site>,
+    range: Option<String>,
     repository: &Reference,
     id: &str,
 ) -> Result<Borrowed, Failure> {
-    let borrowed = site.sessions.borrow(repository, id)?;
-    let Some(text) = header(request, &CONTENT_RANGE) else {
+    let claim = match range {
+        Some(_) => Claim::Insist,
+        None => Claim::Wait,
+    };
+    let borrowed = site.sessions.borrow(site, repository, id, claim).await?;
+    let Some(text) = range else {
         return Ok(borrowed);
     };
     let text = text.trim_start_matches("bytes ");
     let first = text
         .split_once('-')
         .and_then(|(first, _)| first.parse::<u64>().ok());
-    let size = borrowed.blob.size();
+    let size = borrowed.size();
     if first == Some(size) {
         return Ok(borrowed);
     }
-    site.sessions.give_back(borrowed);
     Err(Failure::out_of_order(size))
 }
 
-/// Writes the body of a request. The session keeps what came of a body that breaks off.
+fn range_of(request: &Request) -> Option<String> {
+    header(request, &CONTENT_RANGE).map(str::to_owned)
+}
+
+/// Writes the body of a request.
 async fn append(
     site: &Arc<Site>,
     request: Request,
-    borrowed: Borrowed,
+    mut borrowed: Borrowed,
+    rest: Rest,
 ) -> Result<Borrowed, Failure> {
-    let Borrowed { id, blob } = borrowed;
-    match receive(request.into_body(), blob).await {
-        Ok(Received::Whole(blob)) => Ok(Borrowed { id, blob }),
+    let blob = borrowed.take()?;
+    match receive(request.into_body(), blob, &borrowed.writing).await {
+        Ok(Received::Whole(blob)) => {
+            borrowed.put_back(blob);
+            Ok(borrowed)
+        }
         Ok(Received::Broken(blob)) => {
-            site.sessions.give_back(Borrowed { id, blob });
+            match rest {
+                Rest::Kept => borrowed.put_back(blob),
+                Rest::Dropped => {
+                    site.sessions.close(&borrowed.id);
+                    blocking(site, move |_| Ok(blob.discard()?)).await?;
+                }
+            }
             Err(Failure::upload_broken())
         }
         Err(error) => {
-            site.sessions.close(&id);
+            site.sessions.close(&borrowed.id);
             Err(Failure::internal(error))
         }
     }
@@ -221,13 +166,18 @@ async fn finish(
     id: String,
     expected: Digest,
 ) -> Result<Response<Body>, Failure> {
-    let borrowed = continued(site, &request, &repository, &id)?;
-    let borrowed = append(site, request, borrowed).await?;
+    let borrowed = continued(site, range_of(&request), &repository, &id).await?;
+    // Clients that send all in one request send all again.
+    let rest = match borrowed.size() {
+        0 => Rest::Dropped,
+        _ => Rest::Kept,
+    };
+    let mut borrowed = append(site, request, borrowed, rest).await?;
     blocking(site, move |site| {
         site.sessions.close(&borrowed.id);
         let lock = site.store().lock_shared()?;
         let media_type = MediaType::from(OCTETS);
-        match borrowed.blob.commit_as(&media_type, &expected) {
+        match borrowed.take()?.commit_as(&media_type, &expected) {
             Ok(_) => {}
             Err(StoreError::DigestMismatch { .. }) => {
                 return Err(Failure::digest_invalid(&expected.to_string()));
@@ -287,13 +237,4 @@ fn created(repository: &Reference, digest: &Digest) -> Result<Response<Body>, Fa
 
 fn text(text: &str) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(text).map_err(Failure::internal)
-}
-
-fn random_id() -> io::Result<String> {
-    let mut bytes = [0_u8; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().fold(String::new(), |mut id, byte| {
-        write!(id, "{byte:02x}").expect("writing to a String cannot fail");
-        id
-    }))
 }

@@ -86,19 +86,7 @@ impl Counter {
 
     pub(crate) fn over(shelf: Shelf, access: Access) -> Self {
         let failures = Arc::new(Mutex::new(Vec::new()));
-        let told = failures.clone();
-        let server = Server::start(ServerOptions {
-            addr: "127.0.0.1:0".parse().expect("an address"),
-            store: shelf.store.clone(),
-            unpack: Arc::new(unpack),
-            access,
-            report: Arc::new(move |error| {
-                told.lock()
-                    .expect("not poisoned")
-                    .push(crate::scripted::told(error));
-            }),
-        })
-        .expect("a server");
+        let server = serve(&shelf, access, &failures);
         let addr = server.addr();
         Self {
             server: Some(server),
@@ -106,6 +94,15 @@ impl Counter {
             failures,
             addr,
         }
+    }
+
+    /// Stops the server and starts another one over the same store, for pushes, elsewhere.
+    pub(crate) fn restart(&mut self) {
+        let server = self.server.take().expect("running");
+        server.stop().expect("stopped");
+        let server = serve(&self.shelf, Access::PullAndPush, &self.failures);
+        self.addr = server.addr();
+        self.server = Some(server);
     }
 
     pub(crate) fn host(&self) -> String {
@@ -120,19 +117,7 @@ impl Counter {
 
     /// Sends one request, with `Connection: close`.
     pub(crate) fn ask(&self, line: &str, headers: &[&str], body: &[u8]) -> Answer {
-        let mut head = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
-        for header in headers {
-            head.push_str(header);
-            head.push_str("\r\n");
-        }
-        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
-        let mut connection = TcpStream::connect(self.addr).expect("connected");
-        connection.write_all(head.as_bytes()).expect("sent");
-        // A refusal may come before the whole body is taken.
-        drop(connection.write_all(body));
-        let mut answer = Vec::new();
-        drop(connection.read_to_end(&mut answer));
-        Answer::parse(&answer)
+        ask(&self.host(), line, headers, body)
     }
 
     /// Begins a request and breaks off.
@@ -142,6 +127,22 @@ impl Counter {
         connection.write_all(head.as_bytes()).expect("sent");
         connection.write_all(body).expect("sent");
     }
+}
+
+fn serve(shelf: &Shelf, access: Access, failures: &Arc<Mutex<Vec<String>>>) -> Server {
+    let told = failures.clone();
+    Server::start(ServerOptions {
+        addr: "127.0.0.1:0".parse().expect("an address"),
+        store: shelf.store.clone(),
+        unpack: Arc::new(unpack),
+        access,
+        report: Arc::new(move |error| {
+            told.lock()
+                .expect("not poisoned")
+                .push(crate::scripted::told(error));
+        }),
+    })
+    .expect("a server")
 }
 
 impl Drop for Counter {
@@ -154,6 +155,23 @@ impl Drop for Counter {
             assert_eq!(*failures, [""; 0], "failures of the server itself");
         }
     }
+}
+
+/// Sends one request to a server, with `Connection: close`.
+pub(crate) fn ask(host: &str, line: &str, headers: &[&str], body: &[u8]) -> Answer {
+    let mut head = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    for header in headers {
+        head.push_str(header);
+        head.push_str("\r\n");
+    }
+    head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    let mut connection = TcpStream::connect(host).expect("connected");
+    connection.write_all(head.as_bytes()).expect("sent");
+    // A refusal may come before the whole body is taken.
+    drop(connection.write_all(body));
+    let mut answer = Vec::new();
+    drop(connection.read_to_end(&mut answer));
+    Answer::parse(&answer)
 }
 
 impl Answer {

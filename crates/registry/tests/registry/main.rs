@@ -5,13 +5,17 @@ mod scripted;
 
 mod fixture;
 
+mod brittle;
+
 mod authentication;
 mod certificates;
 mod failures;
 mod programs;
 mod pulls;
 mod pushes;
+mod resuming;
 mod round_trips;
 mod serving;
+mod sessions;
 mod settings;
 mod storms;

@@ -84,7 +84,7 @@ fn a_registry_that_refuses_large_bodies_gets_chunks() {
     let script = Script::start(|_, asked| match asked.method.as_str() {
         "POST" => begun().header("OCI-Chunk-Min-Length", "20000000"),
         "PUT" if asked.body.is_empty() => Reply::new(201),
-        "PATCH" => {
+        "PATCH" if asked.body.len() <= 20_000_000 => {
             let range = asked.header("content-range").expect("a range");
             Reply::new(202)
                 .header("Location", &format!("/next?after={range}"))
@@ -98,7 +98,7 @@ fn a_registry_that_refuses_large_bodies_gets_chunks() {
     let remote = script.remote();
     upload(&remote, 45_000_000).expect("stored");
     let (bytes, _) = blob(45_000_000);
-    let patches = bodies(&script, "PATCH");
+    let patches = bodies(&script, "PATCH").split_off(1);
     let ranges: Vec<_> = patches
         .iter()
         .filter_map(|asked| asked.header("content-range"))
@@ -271,8 +271,8 @@ fn a_refusal_in_the_middle_of_an_upload_is_heard() {
 
     let script = Script::hasty(|_, asked| match asked.method.as_str() {
         "POST" => begun(),
-        "PATCH" => Reply::new(202).header("Location", SESSION),
         _ if asked.header("content-length") == Some("30000000") => Reply::new(413),
+        "PATCH" => Reply::new(202).header("Location", SESSION),
         _ => Reply::new(201),
     });
     upload(&script.remote(), 30_000_000).expect("stored in chunks");

@@ -86,6 +86,8 @@ fn an_interrupted_blob_goes_on_where_it_stopped() {
     assert!(writer.is_complete());
     assert_eq!(writer.offset(), descriptor.size);
     writer.commit().expect("nothing to do");
+    let left = std::fs::read_dir(store.root().join("ingest")).expect("there");
+    assert_eq!(left.count(), 0);
 }
 
 #[test]

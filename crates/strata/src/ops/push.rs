@@ -104,6 +104,7 @@ pub fn push(
         return Err(PushError::NoSuchTag(name.familiar()));
     };
     let remote = engine.client()?.repository(name)?;
+    let remote = remote.remember_sessions(store);
     let options = CopyOptions {
         platform: platform.cloned().unwrap_or_else(Platform::host),
         parallel: super::parallel_layers(),

@@ -1,12 +1,8 @@
-//! Pulls and copies that are killed and started again.
+//! Pulls, pushes and copies that are killed and started again.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,73 +11,11 @@ use testkit::random::Random;
 use testkit::tarball::{Member, Tarball};
 
 use crate::strata;
+use crate::throttle::{Throttle, Way};
 
 const LAYER: usize = 8 << 20;
 const ALLOWED: u64 = 4 << 20;
 const SLACK: u64 = 256 << 10;
-
-/// A way to a server on which only so many bytes come back, until more are allowed.
-struct Throttle {
-    address: String,
-    allowed: Arc<(Mutex<u64>, Condvar)>,
-    passed: Arc<AtomicU64>,
-}
-
-impl Throttle {
-    fn new(server: &str, allowed: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let throttle = Self {
-            address: listener.local_addr().expect("an address").to_string(),
-            allowed: Arc::new((Mutex::new(allowed), Condvar::new())),
-            passed: Arc::default(),
-        };
-        let server = server.to_owned();
-        let (allowed, passed) = (throttle.allowed.clone(), throttle.passed.clone());
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                let client = client.expect("a connection");
-                let upstream = TcpStream::connect(&server).expect("the server listens");
-                let mut requests = client.try_clone().expect("a handle");
-                let mut there = upstream.try_clone().expect("a handle");
-                thread::spawn(move || {
-                    drop(std::io::copy(&mut requests, &mut there));
-                    drop(there.shutdown(Shutdown::Both));
-                });
-                let (allowed, passed) = (allowed.clone(), passed.clone());
-                thread::spawn(move || bring(upstream, client, &allowed, &passed));
-            }
-        });
-        throttle
-    }
-
-    fn allow(&self, more: u64) {
-        *self.allowed.0.lock().expect("not poisoned") += more;
-        self.allowed.1.notify_all();
-    }
-}
-
-fn bring(
-    mut upstream: TcpStream,
-    mut client: TcpStream,
-    (allowed, more): &(Mutex<u64>, Condvar),
-    passed: &AtomicU64,
-) {
-    let mut buffer = [0; 16 << 10];
-    while let Ok(count @ 1..) = upstream.read(&mut buffer) {
-        let bytes = u64::try_from(count).expect("a length");
-        let guard = allowed.lock().expect("not poisoned");
-        let mut guard = more
-            .wait_while(guard, |allowed| *allowed < bytes)
-            .expect("not poisoned");
-        *guard -= bytes;
-        drop(guard);
-        if client.write_all(&buffer[..count]).is_err() {
-            return;
-        }
-        passed.fetch_add(bytes, Ordering::Relaxed);
-    }
-    drop(client.shutdown(Shutdown::Both));
-}
 
 fn partials(strata: &CommandLine) -> Vec<(PathBuf, u64)> {
     let Ok(entries) = fs::read_dir(strata.path("root/ingest")) else {
@@ -111,8 +45,8 @@ fn kill_after(strata: &CommandLine, mut pull: Child, bytes: u64) -> u64 {
     partials(strata).iter().map(|(_, size)| size).sum()
 }
 
-fn start_pull(strata: &CommandLine, name: &str) -> Child {
-    let mut command = strata.command(&["pull", name]);
+fn start(strata: &CommandLine, verb: &str, name: &str) -> Child {
+    let mut command = strata.command(&[verb, name]);
     let command = command.stdin(Stdio::null()).stdout(Stdio::null());
     command.spawn().expect("the program starts")
 }
@@ -128,16 +62,16 @@ fn a_killed_pull_goes_on_from_what_had_come() {
     source.run_with(&["import", "-", &pushed], &tar).succeeded();
     source.run(&["push", &pushed]).succeeded();
 
-    let throttle = Throttle::new(served.address(), ALLOWED);
+    let throttle = Throttle::new(served.address(), Way::ToClient, ALLOWED);
     let name = format!("{}/demo:1", throttle.address);
     let strata = strata();
-    let pull = start_pull(&strata, &name);
+    let pull = start(&strata, "pull", &name);
     let kept = kill_after(&strata, pull, ALLOWED / 2);
     throttle.allow(u64::MAX / 2);
-    let before = throttle.passed.load(Ordering::Relaxed);
+    let before = throttle.passed();
     let pulled = strata.run(&["pull", &name]).stdout();
     assert!(pulled.contains(": Resuming after "), "{pulled}");
-    let fetched = throttle.passed.load(Ordering::Relaxed) - before;
+    let fetched = throttle.passed() - before;
     let size = u64::try_from(LAYER).expect("a length");
     // The manifest comes too, and a little that was under way to the killed pull.
     assert!(fetched < size - kept + SLACK, "{fetched}, kept {kept}");
@@ -160,10 +94,10 @@ fn what_killed_pulls_left_is_swept_when_it_is_old() {
     source.run_with(&["import", "-", &pushed], &tar).succeeded();
     source.run(&["push", &pushed]).succeeded();
 
-    let throttle = Throttle::new(served.address(), ALLOWED);
+    let throttle = Throttle::new(served.address(), Way::ToClient, ALLOWED);
     let name = format!("{}/demo:1", throttle.address);
     let strata = strata();
-    let pull = start_pull(&strata, &name);
+    let pull = start(&strata, "pull", &name);
     kill_after(&strata, pull, ALLOWED / 2);
     strata.run(&["image", "prune", "-f"]).succeeded();
     let left = partials(&strata);
@@ -189,24 +123,18 @@ fn a_killed_copy_leaves_no_archive() {
     source.run_with(&["import", "-", &pushed], &tar).succeeded();
     source.run(&["push", &pushed]).succeeded();
 
-    let throttle = Throttle::new(served.address(), 0);
+    let throttle = Throttle::new(served.address(), Way::ToClient, 0);
     let name = format!("{}/demo:1", throttle.address);
     let strata = strata();
     for form in ["docker-archive", "oci-archive"] {
-        let before = throttle.passed.load(Ordering::Relaxed);
         throttle.allow(ALLOWED);
         let to = format!("{form}:{form}");
         let mut command = strata.command(&["copy", &name, &to]);
         let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut copy = command.spawn().expect("the program starts");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while throttle.passed.load(Ordering::Relaxed) - before < ALLOWED / 2 {
-            assert!(Instant::now() < deadline, "nothing comes");
-            assert!(copy.try_wait().expect("a child").is_none(), "it ended");
-            thread::yield_now();
-        }
-        copy.kill().expect("it runs");
-        copy.wait().expect("it ends");
+        let copy = command.spawn().expect("the program starts");
+        throttle.exhaust();
+        kill(copy);
+        throttle.cut(served.address());
         let left = fs::read_dir(strata.path("work")).expect("lists");
         assert_eq!(left.count(), 0, "{form}");
     }
@@ -215,4 +143,87 @@ fn a_killed_copy_leaves_no_archive() {
         .run(&["copy", "-q", &name, "docker-archive:whole"])
         .succeeded();
     strata.run(&["load", "-q", "-i", "whole"]).succeeded();
+}
+
+/// An image with one layer that does not compress, under the name of a repository behind `way`.
+fn noise(way: &Throttle, seed: u64) -> (CommandLine, String) {
+    let strata = strata();
+    let noise = Random::new(seed).bytes(LAYER);
+    let tar = Tarball::new().push(&Member::file("noise", &noise)).finish();
+    let name = format!("{}/demo:1", way.address);
+    strata.run_with(&["import", "-", &name], &tar).succeeded();
+    (strata, name)
+}
+
+/// Checks that a server has the image of `name` and nothing else, and that a client knows of
+/// nothing to go on with.
+fn check_pushed(strata: &CommandLine, name: &str, server: &CommandLine, address: &str) {
+    let there = crate::strata();
+    let pushed = format!("{address}/demo:1");
+    there.run(&["pull", &pushed]).succeeded();
+    let id = |strata: &CommandLine, name: &str| {
+        let inspected = strata.run(&["inspect", "-f", "{{.Id}}", name]);
+        inspected.stdout()
+    };
+    assert_eq!(id(&there, &pushed), id(strata, name));
+    for side in [strata, server] {
+        side.run(&["image", "prune", "-f"]).succeeded();
+        let rest = fs::read_dir(side.path("root/ingest")).expect("there");
+        let rest: Vec<_> = rest.map(|entry| entry.expect("read").file_name()).collect();
+        assert_eq!(rest, [""; 0]);
+    }
+}
+
+fn kill(mut child: Child) {
+    assert!(child.try_wait().expect("a child").is_none(), "it ended");
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn a_killed_push_goes_on_from_what_had_arrived() {
+    let server = strata();
+    let served = server.serve(&["--allow-push"]);
+    let throttle = Throttle::new(served.address(), Way::ToServer, ALLOWED);
+    let (strata, name) = noise(&throttle, 9);
+    let push = start(&strata, "push", &name);
+    throttle.exhaust();
+    kill(push);
+    throttle.cut(served.address());
+    throttle.allow(u64::MAX / 2);
+    let pushed = strata.run(&["push", &name]).stdout();
+    assert!(pushed.contains(": Resuming after "), "{pushed}");
+    let sent = throttle.passed();
+    let size = u64::try_from(LAYER).expect("a length");
+    assert!(sent > size && sent < size + SLACK, "{sent}");
+    check_pushed(&strata, &name, &server, served.address());
+}
+
+#[test]
+fn a_killed_push_goes_on_at_a_server_that_was_killed_too() {
+    let server = strata();
+    let served = server.serve(&["--allow-push"]);
+    let throttle = Throttle::new(served.address(), Way::ToServer, ALLOWED);
+    let (strata, name) = noise(&throttle, 10);
+    let push = start(&strata, "push", &name);
+    throttle.exhaust();
+    kill(push);
+    let parts = || partials(&server).iter().map(|(_, size)| *size).sum::<u64>();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while parts() < ALLOWED / 2 {
+        assert!(Instant::now() < deadline, "{:?}", partials(&server));
+        thread::yield_now();
+    }
+    drop(served);
+    let kept = parts();
+    let served = server.serve(&["--allow-push"]);
+    throttle.cut(served.address());
+    throttle.allow(u64::MAX / 2);
+    let before = throttle.passed();
+    let pushed = strata.run(&["push", &name]).stdout();
+    assert!(pushed.contains(": Resuming after "), "{pushed}");
+    let sent = throttle.passed() - before;
+    let size = u64::try_from(LAYER).expect("a length");
+    assert!(sent < size - kept + SLACK, "{sent}, kept {kept}");
+    check_pushed(&strata, &name, &server, served.address());
 }
