@@ -48,6 +48,10 @@ fn relay(client: TcpStream, server: &str, asked: &Mutex<Vec<String>>) -> io::Res
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head)? > 0 {}
     let line = head.lines().next().unwrap_or_default().to_owned();
+    if line.is_empty() {
+        // The client had no use for it after all.
+        return Ok(());
+    }
     let is_tunnel = line.starts_with("CONNECT ");
     asked.lock().expect("not poisoned").push(line);
     let mut server = TcpStream::connect(server)?;
