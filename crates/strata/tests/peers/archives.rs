@@ -1,5 +1,8 @@
 //! Archives: saved by one, loaded by the other.
 
+use oci::Digest;
+
+use crate::made;
 use crate::place::{Place, output};
 use crate::registry::Registry;
 
@@ -166,4 +169,66 @@ fn privileged_podman_imports_and_runs_what_strata_exports() {
     let cat = ["cat", "/app/new", "/app/built"];
     let told = place.podman_run("localhost/ex:1", &cat);
     assert_eq!(told, "new\nbuilt");
+}
+
+/// `FILE` is the archive, `LIST` a layout with an index of two images; buildah made the images.
+const ARCHIVES: &[&str] = &[
+    "podman save -q --format docker-archive -o FILE localhost/oci:amd64",
+    "podman save -q --format docker-archive -o FILE localhost/docker:amd64",
+    "podman save -q --format oci-archive -o FILE localhost/oci:amd64",
+    "podman save -q --format oci-archive -o FILE localhost/docker:amd64",
+    "buildah push -q localhost/oci:amd64 docker-archive:FILE:localhost/oci:amd64",
+    "buildah push -q localhost/docker:amd64 docker-archive:FILE:localhost/docker:amd64",
+    "buildah push -q localhost/oci:amd64 oci-archive:FILE:localhost/oci:amd64",
+    "buildah manifest push -q --all localhost/list oci-archive:FILE:localhost/list:1",
+    "skopeo copy -q containers-storage:localhost/oci:amd64 docker-archive:FILE:localhost/oci:1",
+    "skopeo copy -q containers-storage:localhost/docker:amd64 oci-archive:FILE:localhost/own:1",
+    "skopeo copy -q --dest-compress-format zstd containers-storage:localhost/oci:amd64 oci-archive:FILE:localhost/own:1",
+    "skopeo copy -q --all oci:LIST oci-archive:FILE:localhost/list:1",
+];
+
+#[test]
+fn privileged_archives_of_every_maker_load_copy_and_push_as_they_are() {
+    let place = Place::new();
+    made::build(&place);
+    let registry = Registry::docker(&place);
+    let list = place.text("list");
+    let layout = format!("oci:{list}");
+    place.podman(&["manifest", "push", "-q", "--all", "localhost/list", &layout]);
+    for (number, command) in ARCHIVES.iter().enumerate() {
+        let file = place.text(&format!("{number}.tar"));
+        let words = command.replace("FILE", &file).replace("LIST", &list);
+        let (program, words) = words.split_once(' ').unwrap();
+        let words: Vec<&str> = words.split(' ').collect();
+        match program {
+            "podman" => drop(place.podman(&words)),
+            program => drop(output(place.command(program, &words))),
+        }
+        let transport = if command.contains("oci-archive") {
+            "oci-archive"
+        } else {
+            "docker-archive"
+        };
+        let archive = format!("{transport}:{file}");
+        let config = place.skopeo(&["inspect", "--config", "--raw", &archive]);
+        let id = Digest::of(config.as_bytes()).to_string();
+
+        let store = place.store(&number.to_string());
+        let said = store.run(&["load", "-i", &file]);
+        let name = said.strip_prefix("Loaded image: ").unwrap();
+        assert_eq!(store.id(name), id, "{command}");
+        let (pushed, copied) = (format!("pushed:{number}"), format!("copied:{number}"));
+        store.run(&["tag", name, &registry.reference(&pushed)]);
+        store.run(&["push", &registry.reference(&pushed)]);
+        store.run(&["copy", "-q", &archive, &registry.reference(&copied)]);
+        for at in [&pushed, &copied] {
+            if transport == "oci-archive" {
+                let digest = place.manifest_digest(&archive);
+                assert_eq!(registry.digest(at), digest, "{command}: {at}");
+            } else {
+                let found = place.image_id(&registry.transport(at));
+                assert_eq!(found, id, "{command}: {at}");
+            }
+        }
+    }
 }

@@ -13,7 +13,11 @@ const TIME: i64 = 1_700_000_000;
 
 /// Returns the tar.
 pub(crate) fn tar() -> Vec<u8> {
-    let busybox = fs::read("/bin/busybox").expect("Debian's busybox-static");
+    tar_of(&fs::read("/bin/busybox").expect("Debian's busybox-static"))
+}
+
+/// Returns the tar with something else as busybox.
+pub(crate) fn tar_of(busybox: &[u8]) -> Vec<u8> {
     let mut tar = Tarball::new();
     let mut push = |member: Member| {
         tar.push(&Member {
@@ -27,7 +31,7 @@ pub(crate) fn tar() -> Vec<u8> {
         push(Member::directory(name));
     }
     push(mode(Member::directory("tmp"), 0o1777));
-    push(mode(Member::file("bin/busybox", &busybox), 0o755));
+    push(mode(Member::file("bin/busybox", busybox), 0o755));
     for applet in APPLETS {
         push(Member::symlink(format!("bin/{applet}"), "busybox"));
     }

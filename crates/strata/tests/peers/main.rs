@@ -5,6 +5,7 @@
 
 mod base;
 mod flat;
+mod made;
 mod place;
 mod registry;
 mod strata;
@@ -14,6 +15,7 @@ mod builds;
 mod copies;
 mod crowd;
 mod logins;
+mod pairs;
 mod pulls;
 mod pushes;
 mod serve;

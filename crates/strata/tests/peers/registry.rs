@@ -1,14 +1,23 @@
 //! Registries on loopback.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::thread;
+
+use oci::Digest;
 
 use crate::place::Place;
 use crate::strata::Strata;
 
 /// bcrypt of `secret`.
 const ALICE: &str = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+
+/// Every kind of manifest and index that is read.
+const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// A running registry, which ends with the test.
 pub(crate) struct Registry {
@@ -19,7 +28,12 @@ pub(crate) struct Registry {
 impl Registry {
     /// Starts Debian's docker-registry on a free port.
     pub(crate) fn docker(place: &Place) -> Self {
-        Self::docker_with(place, "")
+        Self::docker_in(place, "registry")
+    }
+
+    /// Starts it on the directory `storage` of the place.
+    pub(crate) fn docker_in(place: &Place, storage: &str) -> Self {
+        Self::docker_with(place, storage, "")
     }
 
     /// Starts it for the user `alice` with the password `secret` only.
@@ -27,11 +41,11 @@ impl Registry {
         place.write("htpasswd", ALICE);
         let htpasswd = place.text("htpasswd");
         let auth = format!("auth: {{htpasswd: {{realm: peers, path: {htpasswd}}}}}\n");
-        Self::docker_with(place, &auth)
+        Self::docker_with(place, "registry", &auth)
     }
 
-    fn docker_with(place: &Place, more: &str) -> Self {
-        let storage = place.text("registry");
+    fn docker_with(place: &Place, storage: &str, more: &str) -> Self {
+        let storage = place.text(storage);
         let config = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}\n\
@@ -79,6 +93,27 @@ impl Registry {
         let list = self.transport("list:1");
         place.podman(&["manifest", "push", "--all", "localhost/list", &list]);
         list
+    }
+
+    /// Returns the manifest or index `of` (`repository:tag` or `repository@digest`), as it is here.
+    pub(crate) fn manifest(&self, of: &str) -> Vec<u8> {
+        let (repository, reference) = of.split_once('@').or_else(|| of.split_once(':')).unwrap();
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let request = format!(
+            "GET /v2/{repository}/manifests/{reference} HTTP/1.0\r\nAccept: {ACCEPT}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let body = answer.split_off(end.unwrap() + 4);
+        assert!(answer.windows(5).any(|five| five == b" 200 "), "{of}");
+        body
+    }
+
+    /// Returns the digest of the manifest or index at `of`.
+    pub(crate) fn digest(&self, of: &str) -> String {
+        Digest::of(&self.manifest(of)).to_string()
     }
 
     /// Returns `name` as a reference to this registry.
