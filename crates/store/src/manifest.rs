@@ -1,6 +1,8 @@
 //! The manifests of images: kept as received, or made here.
 
-use oci::{Descriptor, Digest, ImageId, MAX_MANIFEST_SIZE, Manifest, ManifestOrIndex, MediaType};
+use oci::{
+    Descriptor, Digest, ImageId, MAX_MANIFEST_SIZE, Manifest, ManifestOrIndex, MediaType, Reference,
+};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::image::find;
@@ -53,14 +55,39 @@ impl Store {
         Ok((MediaType::OCI_MANIFEST.into(), bytes))
     }
 
+    /// Returns the manifest that a tag came with if its blobs are all in the store, else that of
+    /// its image. `None` when the tag leads to no image.
+    pub fn manifest_of_tag(
+        &self,
+        name: &Reference,
+    ) -> Result<Option<(MediaType, Vec<u8>)>, StoreError> {
+        let Some(id) = self.tagged(name)? else {
+            return Ok(None);
+        };
+        if let Some(digest) = self.tag_manifest(name)?
+            && let Some(descriptor) = self.blob(&digest)?
+            && let Some(own) = self.complete(&descriptor)?
+        {
+            return Ok(Some(own));
+        }
+        self.manifest_of(&id).map(Some)
+    }
+
     /// Returns the recorded manifest of an image if the store has all its blobs.
     pub(crate) fn complete_manifest(
         &self,
         image: &ImageRecord,
     ) -> Result<Option<(MediaType, Vec<u8>)>, StoreError> {
-        let Some(descriptor) = &image.manifest else {
-            return Ok(None);
-        };
+        match &image.manifest {
+            Some(descriptor) => self.complete(descriptor),
+            None => Ok(None),
+        }
+    }
+
+    fn complete(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<Option<(MediaType, Vec<u8>)>, StoreError> {
         let bytes = match self.read_blob(&descriptor.digest, MAX_MANIFEST_SIZE) {
             Err(StoreError::BlobNotFound(_)) => return Ok(None),
             result => result?,

@@ -34,13 +34,26 @@ impl Store {
         })
     }
 
-    /// Records the manifest with which a tag came from a registry: a push of the tag sends that
-    /// one. It is forgotten when the tag moves.
+    /// Records the manifest with which a tag came from a registry, or was pushed to this one: a push
+    /// of the tag sends that one, and the registry serves it. It is forgotten when the tag moves.
     pub fn set_tag_manifest(&self, name: &Reference, manifest: &Digest) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute(
                 "UPDATE tags SET manifest = ?2 WHERE name = ?1",
                 params![key(name), manifest.as_bytes()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Has the tag `new` lead to the manifest with which the tag `name` came. Both have the same
+    /// image.
+    pub fn copy_tag_manifest(&self, name: &Reference, new: &Reference) -> Result<(), StoreError> {
+        self.write(|tx| {
+            tx.execute(
+                "UPDATE tags SET manifest = (SELECT manifest FROM tags WHERE name = ?1)
+                    WHERE name = ?2",
+                params![key(name), key(new)],
             )?;
             Ok(())
         })

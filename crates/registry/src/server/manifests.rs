@@ -75,11 +75,8 @@ fn by_tag(site: &Site, name: &Reference) -> Result<Option<Document>, Failure> {
     {
         return Ok(Some(document));
     }
-    let Some(id) = site.store().tagged(name)? else {
-        return Ok(None);
-    };
-    let (media_type, bytes) = site.store().manifest_of(&id)?;
-    Ok(Some(Document {
+    let found = site.store().manifest_of_tag(name)?;
+    Ok(found.map(|(media_type, bytes)| Document {
         media_type,
         digest: Digest::of(&bytes),
         bytes,

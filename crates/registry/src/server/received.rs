@@ -91,6 +91,11 @@ pub(crate) fn take(
             let image = import(site, &document)?;
             site.store().remove_tag_document(name)?;
             site.store().tag(name, &image, Some(&digest))?;
+            // The image has only one manifest on record, and may get another.
+            match name.digest() {
+                Some(_) => drop(keep(site, &digest)?),
+                None => site.store().set_tag_manifest(name, &digest)?,
+            }
         }
         ManifestOrIndex::Manifest(_) => keep_document(site, name, &document, &parts, None)?,
         ManifestOrIndex::Index(index) => take_index(site, name, &index, &document, &parts)?,
@@ -122,17 +127,19 @@ fn take_index(
     document: &Resolved,
     parts: &BTreeSet<Digest>,
 ) -> Result<(), Failure> {
-    let image = match index.select(&Platform::host()) {
-        Some(entry) if name.digest().is_none() => {
-            let child = Resolved {
-                descriptor: entry.clone(),
-                bytes: site.store().read_blob(&entry.digest, MAX_MANIFEST_SIZE)?,
-            };
-            Some(import(site, &child)?)
-        }
-        _ => None,
+    let host = Platform::host();
+    let entry = index.select(&host).filter(|_| name.digest().is_none());
+    let Some(entry) = entry else {
+        return keep_document(site, name, document, parts, None);
     };
-    keep_document(site, name, document, parts, image)
+    let child = Resolved {
+        descriptor: entry.clone(),
+        bytes: site.store().read_blob(&entry.digest, MAX_MANIFEST_SIZE)?,
+    };
+    let image = import(site, &child)?;
+    keep_document(site, name, document, parts, Some(image))?;
+    site.store().set_tag_manifest(name, &entry.digest)?;
+    Ok(())
 }
 
 /// Keeps a document under its tag, or for a while when it has none.

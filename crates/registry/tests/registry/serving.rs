@@ -398,6 +398,51 @@ fn a_manifest_that_cannot_be_kept_is_refused() {
 }
 
 #[test]
+fn each_tag_of_an_image_keeps_the_manifest_that_was_pushed_to_it() {
+    let counter = Counter::open(Access::PullAndPush);
+    counter.shelf.image("app:1", &["hello"]);
+    let first = counter.ask("GET /v2/app/manifests/1", &[], b"").body;
+    let mut other: serde_json::Value = serde_json::from_slice(&first).expect("a manifest");
+    other["annotations"] = serde_json::json!({"of": "another"});
+    let other = other.to_string().into_bytes();
+    let kind = format!("Content-Type: {}", MediaType::OCI_MANIFEST);
+    let pushed = [("3", &first), ("4", &other), ("5", &first)];
+    for (tag, manifest) in pushed {
+        let line = format!("PUT /v2/app/manifests/{tag}");
+        assert_eq!(counter.ask(&line, &[&kind], manifest).status, 201);
+    }
+    counter.shelf.store.sweep().expect("swept");
+    for (tag, manifest) in pushed {
+        let answer = counter.ask(&format!("GET /v2/app/manifests/{tag}"), &[], b"");
+        assert_eq!(Digest::of(&answer.body), Digest::of(manifest), "{tag}");
+    }
+    let line = format!("DELETE /v2/app/manifests/{}", Digest::of(&other));
+    assert_eq!(counter.ask(&line, &[], b"").status, 202);
+    let tags = counter.ask("GET /v2/app/tags/list", &[], b"").body;
+    let tags: serde_json::Value = serde_json::from_slice(&tags).expect("a list");
+    assert_eq!(tags["tags"], serde_json::json!(["1", "3", "5"]));
+}
+
+#[test]
+fn manifests_of_one_image_wait_for_their_index() {
+    let counter = Counter::open(Access::PullAndPush);
+    counter.shelf.image("app:1", &["hello"]);
+    let first = counter.ask("GET /v2/app/manifests/1", &[], b"").body;
+    let other = [first.as_slice(), b"\n"].concat();
+    let kind = format!("Content-Type: {}", MediaType::OCI_MANIFEST);
+    for manifest in [&first, &other] {
+        let line = format!("/v2/app/manifests/{}", Digest::of(manifest));
+        let answer = counter.ask(&format!("PUT {line}"), &[&kind], manifest);
+        assert_eq!(answer.status, 201);
+    }
+    counter.shelf.store.sweep().expect("swept");
+    for manifest in [&first, &other] {
+        let line = format!("GET /v2/app/manifests/{}", Digest::of(manifest));
+        assert_eq!(counter.ask(&line, &[], b"").body, *manifest);
+    }
+}
+
+#[test]
 fn a_tag_is_deleted_by_name_or_digest() {
     let counter = Counter::open(Access::PullAndPush);
     for tag in ["app:1", "app:2", "app:3"] {
