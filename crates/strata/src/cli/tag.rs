@@ -28,6 +28,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         .iter()
         .find(|tag| is_meant(tag, &arguments.positional[0]))
     {
+        store.copy_tag_manifest(source, &target)?;
         store.copy_tag_document(source, &target)?;
     }
     drop(lock);
