@@ -173,6 +173,10 @@ impl<'a> Paths<'a> {
             self.expect(&format!("load {name}"), &loaded.id(&made), id);
             if name == "whole" && self.expected.is_index() {
                 self.push(&loaded, &made, "whole-loaded");
+                let from = format!("oci-archive:{}", archive(name));
+                let to = self.home.reference("from-archive:1");
+                let told = loaded.run(&["copy", "-q", &from, &to]);
+                self.expect("copy of an archive", &told, &self.expected.whole);
             }
         }
         for transport in ["docker-archive", "oci-archive"] {
