@@ -94,6 +94,8 @@ impl HttpBody for FileBody {
 pub(crate) enum Received {
     Whole(KeptBlob),
     Broken(KeptBlob),
+    /// Another request wants the session.
+    Stopped(KeptBlob),
 }
 
 /// Appends a request's body to `blob`, until another request takes over. Network and disk work
@@ -108,29 +110,29 @@ pub(crate) async fn receive(
     loop {
         let (batch, end) = gather(&mut body, writing).await;
         let target = match (written.take(), blob.take()) {
-            (Some(written), _) => written.await.map_err(io::Error::other)??,
+            (Some(written), _) => finished(written).await?,
             (None, blob) => blob.expect("invariant: the blob is here or being written"),
         };
         writing.size.store(target.size(), Ordering::Relaxed);
         let writing_batch = spawn_blocking(move || write(target, &batch));
         match end {
             End::More => written = Some(writing_batch),
-            End::Whole => {
-                let target = writing_batch.await.map_err(io::Error::other)??;
-                return Ok(Received::Whole(target));
-            }
-            End::Broken => {
-                let target = writing_batch.await.map_err(io::Error::other)??;
-                return Ok(Received::Broken(target));
-            }
+            End::Whole => return Ok(Received::Whole(finished(writing_batch).await?)),
+            End::Broken => return Ok(Received::Broken(finished(writing_batch).await?)),
+            End::Stopped => return Ok(Received::Stopped(finished(writing_batch).await?)),
         }
     }
+}
+
+async fn finished(writing: JoinHandle<io::Result<KeptBlob>>) -> io::Result<KeptBlob> {
+    writing.await.map_err(io::Error::other)?
 }
 
 enum End {
     More,
     Whole,
     Broken,
+    Stopped,
 }
 
 async fn gather(body: &mut Body, writing: &Writing) -> (Vec<Bytes>, End) {
@@ -152,7 +154,8 @@ async fn gather(body: &mut Body, writing: &Writing) -> (Vec<Bytes>, End) {
                     batch.push(bytes);
                 }
             }
-            Ok(Ok(Some(Err(_))) | Err(())) | Err(_) => return (batch, End::Broken),
+            Ok(Err(())) => return (batch, End::Stopped),
+            Ok(Ok(Some(Err(_)))) | Err(_) => return (batch, End::Broken),
         }
     }
     (batch, End::More)

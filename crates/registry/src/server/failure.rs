@@ -100,9 +100,10 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
     }
 
+    /// Heard only by a proxy, or by a client that can still listen: it may go on.
     pub(crate) fn upload_broken() -> Self {
         let message = "the body ended early";
-        Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
+        Self::new(StatusCode::REQUEST_TIMEOUT, "BLOB_UPLOAD_INVALID", message)
     }
 
     /// The chunk does not begin where the last one ended, at `offset`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{RwLock, oneshot};
 use tokio::task::JoinHandle;
 
 use super::site::{ServerOptions, Site, answer};
@@ -22,6 +22,7 @@ pub struct Server {
     runtime: Option<Runtime>,
     serving: JoinHandle<io::Result<()>>,
     stop: oneshot::Sender<()>,
+    answering: Arc<RwLock<()>>,
 }
 
 /// Why the server did not start, or ended.
@@ -78,6 +79,7 @@ impl Server {
         };
         let (stop, stopped) = oneshot::channel();
         let site = Arc::new(Site::new(options));
+        let answering = site.answering.clone();
         let router = Router::new().fallback(answer).with_state(site);
         let serving = runtime.spawn(async move {
             axum::serve(listener, router)
@@ -92,6 +94,7 @@ impl Server {
             runtime: Some(runtime),
             serving,
             stop,
+            answering,
         })
     }
 
@@ -106,7 +109,14 @@ impl Server {
         let _ = std::mem::replace(&mut self.stop, oneshot::channel().0).send(());
         let runtime = self.runtime.take().expect("invariant: taken only here");
         let serving = &mut self.serving;
-        let joined = runtime.block_on(async { tokio::time::timeout(GRACE, serving).await });
+        let answering = self.answering.clone();
+        let ended = async {
+            let outcome = serving.await;
+            // Uploads whose client went away are still being written.
+            drop(answering.write().await);
+            outcome
+        };
+        let joined = runtime.block_on(async { tokio::time::timeout(GRACE, ended).await });
         runtime.shutdown_timeout(Duration::from_secs(1));
         match joined {
             Ok(Ok(outcome)) => outcome.map_err(ServerError::Serve),

@@ -12,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{Method, Response};
 use store::{NewLayer, Store};
+use tokio::sync::RwLock;
 
 use super::failure::Failure;
 use super::route::Route;
@@ -64,6 +65,8 @@ impl fmt::Debug for ServerOptions {
 pub(crate) struct Site {
     pub(crate) options: ServerOptions,
     pub(crate) sessions: Sessions,
+    /// Read by every answer that is being made, so that a server that stops can wait for them.
+    pub(crate) answering: Arc<RwLock<()>>,
 }
 
 impl Site {
@@ -71,6 +74,7 @@ impl Site {
         Self {
             options,
             sessions: Sessions::default(),
+            answering: Arc::default(),
         }
     }
 
@@ -97,8 +101,12 @@ where
 pub(crate) async fn answer(State(site): State<Arc<Site>>, request: Request) -> Response<Body> {
     // A task of its own goes on when the client goes away, so that an upload keeps what came.
     let work = {
-        let site = site.clone();
-        tokio::spawn(async move { dispatch(&site, request).await })
+        let (site, answering) = (site.clone(), site.answering.clone().read_owned().await);
+        tokio::spawn(async move {
+            let outcome = dispatch(&site, request).await;
+            drop(answering);
+            outcome
+        })
     };
     let outcome = work.await.map_err(Failure::internal).flatten();
     let mut response = match outcome {

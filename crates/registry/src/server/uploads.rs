@@ -152,6 +152,11 @@ async fn append(
             }
             Err(Failure::upload_broken())
         }
+        Ok(Received::Stopped(blob)) => {
+            borrowed.put_back(blob);
+            let taken = "another request has taken over this upload";
+            Err(Failure::upload_invalid(taken))
+        }
         Err(error) => {
             site.sessions.close(&borrowed.id);
             Err(Failure::internal(error))

@@ -13,49 +13,43 @@ use crate::scripted::impatient;
 /// A way to a server that breaks once so many bytes have gone there.
 pub(crate) struct Brittle {
     addr: SocketAddr,
-    server: Arc<Mutex<SocketAddr>>,
     passed: Arc<AtomicU64>,
 }
 
+/// What the connections share.
+struct Way {
+    /// Where it leads.
+    server: Mutex<SocketAddr>,
+    passed: Arc<AtomicU64>,
+    /// `None` once it has broken.
+    limit: Mutex<Option<u64>>,
+    broken: Box<dyn Fn(&mut SocketAddr) + Send + Sync>,
+}
+
 impl Brittle {
-    /// `broken` is called when it has broken, before anything else passes.
+    /// `broken` is called when it has broken, before anything else passes; it may lead the way
+    /// elsewhere.
     pub(crate) fn new(
         server: &str,
         after: u64,
-        broken: impl Fn(&Mutex<SocketAddr>) + Send + 'static,
+        broken: impl Fn(&mut SocketAddr) + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let way = Self {
-            addr: listener.local_addr().expect("bound"),
-            server: Arc::new(Mutex::new(server.parse().expect("an address"))),
-            passed: Arc::default(),
-        };
-        let (server, passed) = (way.server.clone(), way.passed.clone());
+        let passed = Arc::<AtomicU64>::default();
+        let addr = listener.local_addr().expect("bound");
+        let way = Arc::new(Way {
+            server: Mutex::new(server.parse().expect("an address")),
+            passed: passed.clone(),
+            limit: Mutex::new(Some(after)),
+            broken: Box::new(broken),
+        });
         std::thread::spawn(move || {
-            let mut whole = true;
             for client in listener.incoming() {
-                let client = client.expect("a connection");
-                let addr = *server.lock().expect("not poisoned");
-                let there = TcpStream::connect(addr).expect("the server listens");
-                let limit = whole.then_some(after);
-                let answers = std::thread::spawn({
-                    let (mut from, mut to) = (
-                        there.try_clone().expect("a handle"),
-                        client.try_clone().expect("a handle"),
-                    );
-                    move || {
-                        drop(std::io::copy(&mut from, &mut to));
-                        drop(to.shutdown(Shutdown::Both));
-                    }
-                });
-                if bring(client, there, &passed, limit) {
-                    whole = false;
-                    broken(&server);
-                }
-                answers.join().expect("brought");
+                let (client, way) = (client.expect("a connection"), way.clone());
+                std::thread::spawn(move || way.bring(client));
             }
         });
-        way
+        Self { addr, passed }
     }
 
     pub(crate) fn remote(&self, name: &str) -> Remote {
@@ -70,27 +64,36 @@ impl Brittle {
     }
 }
 
-/// Passes on what the client sends; tells whether the way broke.
-fn bring(
-    mut client: TcpStream,
-    mut there: TcpStream,
-    passed: &AtomicU64,
-    limit: Option<u64>,
-) -> bool {
-    let mut buffer = [0; 16 << 10];
-    while let Ok(count @ 1..) = client.read(&mut buffer) {
-        if there.write_all(&buffer[..count]).is_err() {
-            break;
+impl Way {
+    /// Passes on what a client sends, and what it is answered.
+    fn bring(&self, mut client: TcpStream) {
+        let addr = *self.server.lock().expect("not poisoned");
+        let mut there = TcpStream::connect(addr).expect("the server listens");
+        let (mut from, mut to) = (
+            there.try_clone().expect("a handle"),
+            client.try_clone().expect("a handle"),
+        );
+        std::thread::spawn(move || {
+            drop(std::io::copy(&mut from, &mut to));
+            drop(to.shutdown(Shutdown::Both));
+        });
+        let mut buffer = [0; 16 << 10];
+        while let Ok(count @ 1..) = client.read(&mut buffer) {
+            if there.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+            let bytes = u64::try_from(count).expect("short");
+            let all = self.passed.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            let limit = &mut *self.limit.lock().expect("not poisoned");
+            if limit.is_some_and(|limit| all >= limit) {
+                *limit = None;
+                let mut server = self.server.lock().expect("not poisoned");
+                drop(there.shutdown(Shutdown::Write));
+                drop(client.shutdown(Shutdown::Both));
+                (self.broken)(&mut server);
+                return;
+            }
         }
-        let bytes = u64::try_from(count).expect("short");
-        let all = passed.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if limit.is_some_and(|limit| all >= limit) {
-            drop(there.shutdown(Shutdown::Both));
-            drop(client.shutdown(Shutdown::Both));
-            return true;
-        }
+        drop(there.shutdown(Shutdown::Write));
     }
-    drop(there.shutdown(Shutdown::Both));
-    drop(client.shutdown(Shutdown::Both));
-    false
 }
