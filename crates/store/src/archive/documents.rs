@@ -57,19 +57,18 @@ impl Documents {
         manifest
     }
 
-    /// Adds an image of an index, with the layers of its manifest there, under the name that the
-    /// index has.
-    pub(crate) fn add_of_index(
+    /// Adds an image with the layers of its manifest, which `descriptor` is about, or an index that
+    /// leads to it. Both have to go into the archive as well.
+    pub(crate) fn add_described(
         &mut self,
-        name: &Reference,
-        index: &Descriptor,
+        names: &[Reference],
+        descriptor: &Descriptor,
         image: &ImageId,
         layers: &[(DiffId, Descriptor)],
     ) {
-        let names = std::slice::from_ref(name);
         self.add_docker_image(names, image.digest(), layers);
         let last = layers.last().map(|(diff_id, _)| diff_id.digest());
-        self.add_to_index(names, index, last.unwrap_or(image.digest()));
+        self.add_to_index(names, descriptor, last.unwrap_or(image.digest()));
     }
 
     /// Returns the documents by name, in the order of the names.

@@ -38,7 +38,8 @@ struct Plan {
 }
 
 /// Writes images as one tar that is an OCI layout and a docker archive. Equal images give equal
-/// bytes. A tag that leads to an index has the whole index in it. The caller holds the root's lock
+/// bytes. An image that was received goes in as it came, with its manifest and compressed layers; one
+/// that was made here with uncompressed ones. A tag that leads to an index has the whole index in it. The caller holds the root's lock
 /// shared.
 pub fn save(store: &Store, images: &[SavedImage], out: &mut File) -> Result<(), ArchiveError> {
     let mut plan = Plan::default();
@@ -94,6 +95,9 @@ impl Plan {
         if names.is_empty() && !image.names.is_empty() {
             return Ok(());
         }
+        let Some(names) = self.add_received(store, &record, names)? else {
+            return Ok(());
+        };
         let config = store.image_config_bytes(&image.id)?;
         let mut layers = Vec::with_capacity(record.layers.len());
         for diff_id in &record.layers {
@@ -108,6 +112,69 @@ impl Plan {
             self.blobs.insert(digest, Blob::Document(document));
         }
         Ok(())
+    }
+
+    /// Adds an image that was received as it came, under those of its names that came with a
+    /// manifest whose blobs the store has. Returns the other names; `None` when nothing is left.
+    fn add_received(
+        &mut self,
+        store: &Store,
+        image: &ImageRecord,
+        names: Vec<Reference>,
+    ) -> Result<Option<Vec<Reference>>, ArchiveError> {
+        let own = image.manifest.as_ref().filter(|_| image.received);
+        let own = own.map(|manifest| manifest.digest);
+        let mut by_manifest: BTreeMap<Option<Digest>, Vec<Reference>> = BTreeMap::new();
+        if names.is_empty() {
+            by_manifest.insert(own, Vec::new());
+        }
+        for name in names {
+            let manifest = store.tag_manifest(&name)?.or(own);
+            by_manifest.entry(manifest).or_default().push(name);
+        }
+        let mut others = None;
+        for (manifest, names) in by_manifest {
+            let is_added = match manifest {
+                Some(manifest) => self.add_manifest(store, image, &names, &manifest)?,
+                None => false,
+            };
+            if !is_added {
+                others.get_or_insert_with(Vec::new).extend(names);
+            }
+        }
+        Ok(others)
+    }
+
+    /// Adds an image with a manifest and its blobs as they are, if the store has all of them.
+    fn add_manifest(
+        &mut self,
+        store: &Store,
+        image: &ImageRecord,
+        names: &[Reference],
+        digest: &Digest,
+    ) -> Result<bool, ArchiveError> {
+        let Some(manifest) = store.manifest_document(&image.id, digest)? else {
+            return Ok(false);
+        };
+        let mut blobs = Vec::with_capacity(manifest.layers.len() + 2);
+        let layers = manifest.layers.iter().map(|layer| &layer.digest);
+        for part in layers.chain([image.id.digest(), digest]) {
+            match store.blob(part)? {
+                Some(blob) => blobs.push(blob),
+                None => return Ok(false),
+            }
+        }
+        let descriptor = Descriptor::of(&manifest.media_type.0, &manifest.bytes);
+        let layers: Vec<_> = image.layers.iter().copied().zip(manifest.layers).collect();
+        self.documents
+            .add_described(names, &descriptor, &image.id, &layers);
+        self.add_stored(&blobs);
+        Ok(true)
+    }
+
+    fn add_stored(&mut self, blobs: &[Descriptor]) {
+        let stored = |blob: &Descriptor| (blob.digest, Blob::Stored { size: blob.size });
+        self.blobs.extend(blobs.iter().map(stored));
     }
 
     /// Adds the index that a tag leads to, with all that it leads to as it is. Tells whether the
@@ -135,11 +202,11 @@ impl Plan {
         let (Some(index), Some(manifest)) = (index, manifest) else {
             return Ok(false);
         };
-        let layers = image.layers.iter().copied().zip(manifest.layers);
+        let layers: Vec<_> = image.layers.iter().copied().zip(manifest.layers).collect();
+        let names = std::slice::from_ref(name);
         self.documents
-            .add_of_index(name, index, &image.id, &layers.collect::<Vec<_>>());
-        let stored = |blob: &Descriptor| (blob.digest, Blob::Stored { size: blob.size });
-        self.blobs.extend(blobs.iter().map(stored));
+            .add_described(names, index, &image.id, &layers);
+        self.add_stored(&blobs);
         Ok(true)
     }
 }

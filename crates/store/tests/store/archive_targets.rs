@@ -8,8 +8,8 @@ use std::path::Path;
 use oci::{DiffId, Digest, Reference};
 use store::{
     Archive, ArchiveError, CopyError, CopyOptions, DockerArchiveTarget, Extent,
-    LayoutArchiveTarget, Pick, SavedImage, Side, Source, StoreError, StoreTarget, copy, mirror,
-    save,
+    LayoutArchiveTarget, ManifestPolicy, Pick, SavedImage, Side, Source, StoreError, StoreTarget,
+    copy, mirror, save,
 };
 use tempfile::TempDir;
 
@@ -77,7 +77,8 @@ fn a_docker_archive_holds_what_save_writes() {
 
     let fixture = Fixture::new();
     let store = fixture.open();
-    let target = StoreTarget::new(&store, &unpack);
+    // As an image that was made here: it has no manifest of its own.
+    let target = StoreTarget::new(&store, &unpack).manifests(ManifestPolicy::Discard);
     let image = copy(&source, &target, &options(&|_| {})).expect("copied");
     let names = ["a:1", "q.io/b:2"].map(|name| Reference::parse(name).expect("valid"));
     let saved = place.path().join("saved.tar");

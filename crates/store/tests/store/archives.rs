@@ -133,6 +133,31 @@ fn a_saved_image_loads_as_the_same_image() {
 }
 
 #[test]
+fn a_received_image_is_saved_and_loaded_as_it_came() {
+    let source = MemorySource::image(&[b"one", b"two"], LayerBytes::Gzip);
+    let (fixture, other) = (Fixture::new(), Fixture::new());
+    let store = fixture.open();
+    let target = StoreTarget::new(&store, &unpack);
+    let copied = copy(&source, &target, &options(&|_| {})).expect("copied");
+    let images = [saved(&store, copied.image, &["a:1", "b:2"])];
+    let path = fixture.path().join("out.tar");
+    let bytes = save_to(&store, &images, &path);
+    let there = other.open();
+    let expected = [(copied.image, "a:1 b:2".to_owned())];
+    assert_eq!(load(&there, &path).expect("loaded"), expected);
+    let (_, manifest) = there.manifest_of(&copied.image).expect("there");
+    assert_eq!(Digest::of(&manifest), source.root().digest);
+    assert!(save_to(&there, &images, &path) == bytes);
+
+    // Where a blob is not kept, the layers go without compression.
+    store.drop_compressed().expect("dropped");
+    store.sweep().expect("swept");
+    assert!(save_to(&store, &images, &path) != bytes);
+    let third = Fixture::new();
+    assert_eq!(load(&third.open(), &path).expect("loaded"), expected);
+}
+
+#[test]
 fn a_saved_archive_is_in_dockers_form() {
     let fixture = Fixture::new();
     let store = fixture.open();
