@@ -146,16 +146,22 @@ impl<'a> Paths<'a> {
         let made = self.home.reference("made:1");
         let layout = self.text("layout");
         let image = format!("oci:{layout}:made");
+        let archive = format!("oci-archive:{}:made", self.text("layout.tar"));
         let again = self.home.reference("from-layout:1");
         let away = self.other.reference(&self.away("copied"));
-        for (from, to) in [(&made, &away), (&made, &image), (&image, &again)] {
+        for (from, to) in [
+            (&made, &away),
+            (&made, &image),
+            (&image, &archive),
+            (&archive, &again),
+        ] {
             let told = store.run(&["copy", "-q", from, to]);
             self.expect(&format!("copy {from} {to}"), &told, &self.expected.whole);
         }
         for (path, found) in [
             ("away", self.other.digest(&self.away("copied"))),
             ("to a layout", digest_in_layout(&layout)),
-            ("from a layout", self.home.digest("from-layout:1")),
+            ("from an archive", self.home.digest("from-layout:1")),
         ] {
             self.expect(&format!("copied {path}"), &found, &self.expected.whole);
         }
