@@ -7,6 +7,10 @@ use serde::Serialize;
 
 use super::entry::blob_name;
 
+/// Marks entries of `index.json` that were not made up for the archive: a manifest with uncompressed
+/// layers does not show that by itself.
+pub(crate) const RECEIVED: &str = "strata.received";
+
 /// An image in `manifest.json`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -58,7 +62,7 @@ impl Documents {
     }
 
     /// Adds an image with the layers of its manifest, which `descriptor` is about, or an index that
-    /// leads to it. Both have to go into the archive as well.
+    /// leads to it. Both have to go into the archive as well. They are marked as [`RECEIVED`].
     pub(crate) fn add_described(
         &mut self,
         names: &[Reference],
@@ -68,7 +72,10 @@ impl Documents {
     ) {
         self.add_docker_image(names, image.digest(), layers);
         let last = layers.last().map(|(diff_id, _)| diff_id.digest());
-        self.add_to_index(names, descriptor, last.unwrap_or(image.digest()));
+        let mut descriptor = descriptor.clone();
+        let annotations = descriptor.annotations.get_or_insert_default();
+        annotations.insert(RECEIVED.to_owned(), "true".to_owned());
+        self.add_to_index(names, &descriptor, last.unwrap_or(image.digest()));
     }
 
     /// Returns the documents by name, in the order of the names.
@@ -113,7 +120,8 @@ impl Documents {
         for name in names {
             let name = name.clone().or_latest();
             let tag = name.tag().unwrap_or_default().to_owned();
-            let annotations = BTreeMap::from([
+            let mut annotations = descriptor.annotations.clone().unwrap_or_default();
+            annotations.extend([
                 ("io.containerd.image.name".to_owned(), name.to_string()),
                 ("org.opencontainers.image.ref.name".to_owned(), tag.clone()),
             ]);

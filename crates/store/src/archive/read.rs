@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::contents::{Contents, Section};
+use super::documents::RECEIVED;
 use super::entry::blob_name;
 use super::{ArchiveError, ArchiveSource};
 use crate::{ManifestPolicy, Resolved};
@@ -259,12 +260,14 @@ impl Archive {
     }
 
     /// Returns the manifests that `index.json` leads to, by configuration: those with compressed
-    /// layers, and those of indexes.
+    /// layers, those that are marked as received, and those of indexes.
     fn listed_manifests(&self, list: &Index) -> Result<HashMap<Digest, Listed>, ArchiveError> {
         let mut found = HashMap::new();
         for entry in &list.manifests {
             match self.manifest(entry)? {
-                Some(ManifestOrIndex::Manifest(manifest)) if has_compressed_layers(&manifest) => {
+                Some(ManifestOrIndex::Manifest(manifest))
+                    if has_compressed_layers(&manifest) || is_received(entry) =>
+                {
                     let manifest_of = Listed {
                         manifest: entry.clone(),
                         index: None,
@@ -392,6 +395,11 @@ struct Listed {
 
 /// More blobs than an index of images leads to.
 const MAX_PARTS: usize = 20_000;
+
+fn is_received(entry: &Descriptor) -> bool {
+    let annotations = entry.annotations.as_ref();
+    annotations.is_some_and(|annotations| annotations.contains_key(RECEIVED))
+}
 
 fn has_compressed_layers(manifest: &Manifest) -> bool {
     manifest.layers.iter().any(|layer| {

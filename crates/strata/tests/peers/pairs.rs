@@ -128,9 +128,9 @@ impl<'a> Paths<'a> {
 
     /// Pushes `image` to both registries as `name`, which says what of it goes.
     fn push(&self, store: &Strata<'_>, image: &str, name: &str) {
-        let expected = match name {
-            "one" => &self.expected.one,
-            _ => &self.expected.whole,
+        let expected = match name.starts_with("one") {
+            true => &self.expected.one,
+            false => &self.expected.whole,
         };
         let beside = format!("{name}:1");
         for (registry, name) in [(self.home, beside), (self.other, self.away(name))] {
@@ -177,8 +177,8 @@ impl<'a> Paths<'a> {
             let loaded = self.store(&format!("{name}-loaded"));
             loaded.run(&["load", "-q", "-i", &archive(name)]);
             self.expect(&format!("load {name}"), &loaded.id(&made), id);
+            self.push(&loaded, &made, &format!("{name}-loaded"));
             if name == "whole" && self.expected.is_index() {
-                self.push(&loaded, &made, "whole-loaded");
                 let from = format!("oci-archive:{}", archive(name));
                 let to = self.home.reference("from-archive:1");
                 let told = loaded.run(&["copy", "-q", &from, &to]);
