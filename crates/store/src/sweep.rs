@@ -61,6 +61,21 @@ impl Store {
         lock.map(|lock| self.sweep_locked(&lock)).transpose()
     }
 
+    /// Frees what killed commands left unfinished and nobody can go on with, if no other command
+    /// holds the root's lock now. The caller must not hold it.
+    pub fn sweep_remains(&self) -> Result<(), StoreError> {
+        let scratch = self.strays(&self.ingest_dir(), |name| !name.ends_with(".scratch"))?;
+        if scratch.is_empty() {
+            return Ok(());
+        }
+        if let Some(lock) = self.try_lock_exclusive()? {
+            self.sweep_ingest()?;
+            drop(lock);
+            self.empty_trash()?;
+        }
+        Ok(())
+    }
+
     /// Tells whether the trash holds what is worth a process: anything but the bare directories
     /// of a few containers.
     pub fn has_trash(&self) -> Result<bool, StoreError> {

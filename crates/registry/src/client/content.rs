@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::error::Error;
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -13,6 +14,7 @@ use reqwest::{Method, Url};
 use store::Upload;
 
 use super::authority::{Actions, Renewal};
+use super::courier::retry_after;
 use super::error::{ClientError, Problem};
 use super::registry::refusal;
 use super::remote::{CONTENT_DIGEST, Remote};
@@ -263,18 +265,23 @@ fn read_chunk(reader: &mut dyn Read, length: u64) -> io::Result<Bytes> {
     Ok(chunk.into())
 }
 
+fn after(pause: Duration) -> When {
+    When::After(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX))
+}
+
 /// A session that the registry forgot, that got out of step, or that it does not go on with, is
 /// begun again.
 fn rejected(response: Response, session: &Session) -> Setback {
     let status = response.status();
+    let asked = retry_after(&response);
     let error = refusal(response);
     let again = match status {
         StatusCode::NOT_FOUND => Again::Anew(When::Later),
         StatusCode::RANGE_NOT_SATISFIABLE => Again::GoOn(When::Later),
-        _ if error.may_pass() => Again::GoOn(When::Later),
+        _ if error.may_pass() => Again::GoOn(asked.map_or(When::Later, after)),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Again::Never,
         _ if session.resumed => Again::AnewWhole,
         _ => Again::Never,
     };
-    Setback { error, again }
+    Setback::new(error, again)
 }

@@ -100,7 +100,8 @@ fn may_pass(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
+/// Returns the pause that an answer asks for.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
     parse_retry_after(response.header(&RETRY_AFTER)?, Timestamp::now())
 }
 

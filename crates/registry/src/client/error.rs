@@ -11,6 +11,7 @@ use super::credentials::CredentialsError;
 use super::refusal::Refusal;
 use super::resolver::NoNameServer;
 use super::settings_error::SettingsError;
+use super::tls::is_ca;
 
 /// Why a registry did not do what was asked. Printed with its sources, joined by `: `, it reads
 /// as docker's message.
@@ -324,6 +325,8 @@ impl NetworkError {
             rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
                 Self::UnknownAuthority
             }
+            // Of a self-signed certificate; that it is not listed is what matters.
+            error if is_ca(&error) => Self::UnknownAuthority,
             rustls::Error::InvalidCertificate(_) => Self::Certificate(error),
             error => Self::Tls(error),
         }

@@ -192,7 +192,7 @@ impl ServerCertVerifier for Listed {
 }
 
 /// Tells whether a certificate was refused only because it may vouch for others.
-fn is_ca(error: &rustls::Error) -> bool {
+pub(super) fn is_ca(error: &rustls::Error) -> bool {
     let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {
         return false;
     };

@@ -41,7 +41,7 @@ enum Reached {
 
 /// An attempt that failed.
 pub(super) struct Setback {
-    pub(super) error: ClientError,
+    pub(super) error: Box<ClientError>,
     pub(super) again: Again,
 }
 
@@ -62,6 +62,8 @@ pub(super) enum Again {
 pub(super) enum When {
     Now,
     Later,
+    /// After so many seconds, for which the registry asked.
+    After(u32),
 }
 
 /// How often an upload is tried.
@@ -77,10 +79,20 @@ impl Patience<'_> {
         match when {
             When::Now if self.quick > 0 => self.quick -= 1,
             When::Now => return Err(error),
-            When::Later => match self.pauses.next() {
-                Some(pause) => self.remote.courier.transport.pause(pause)?,
-                None => return Err(error),
-            },
+            When::Later | When::After(_) => {
+                let courier = &self.remote.courier;
+                let Some(pause) = self.pauses.next() else {
+                    return Err(error);
+                };
+                let asked = match when {
+                    When::After(seconds) => Some(Duration::from_secs(seconds.into())),
+                    When::Now | When::Later => None,
+                };
+                if asked.is_some_and(|asked| asked > courier.retry.longest_pause) {
+                    return Err(error);
+                }
+                courier.transport.pause(asked.unwrap_or(pause))?;
+            }
         }
         Ok(())
     }
@@ -92,7 +104,10 @@ impl Patience<'_> {
 
 impl Setback {
     pub(super) fn new(error: ClientError, again: Again) -> Self {
-        Self { error, again }
+        Self {
+            error: Box::new(error),
+            again,
+        }
     }
 }
 
@@ -103,7 +118,7 @@ impl From<ClientError> for Setback {
             true => Again::GoOn(When::Later),
             false => Again::Never,
         };
-        Self { error, again }
+        Self::new(error, again)
     }
 }
 
@@ -168,7 +183,7 @@ impl Remote {
                         Again::AnewWhole => Some((When::Now, Step::Begin)),
                         Again::Never => None,
                     };
-                    (error, next)
+                    (*error, next)
                 }
             };
             let Some((when, next)) = next else {
@@ -181,29 +196,27 @@ impl Remote {
 
     /// Finds or begins the session that a step leads to.
     fn reach(&self, step: Step, size: u64) -> Reached {
-        let step = match step {
+        match step {
             Step::Fill(session) => return Reached::Session(session),
             Step::Ask(session) => match self.ask(&session.url, size) {
                 Ok(Some(found)) => return Reached::Session(found),
-                Ok(None) => Step::Begin,
+                Ok(None) => {}
                 Err(error) => {
-                    // A registry that went away in the middle may be starting again.
-                    let away = matches!(error, ClientError::Network { .. });
-                    let next = match away || error.may_pass() {
-                        true => (When::Later, Step::Ask(session)),
-                        false => (When::Now, Step::Begin),
+                    let next = match &error {
+                        // A registry that went away in the middle may be starting again.
+                        ClientError::Network { .. } => Some((When::Later, Step::Ask(session))),
+                        // The courier has tried often enough.
+                        error if error.may_pass() => None,
+                        _ => Some((When::Now, Step::Begin)),
                     };
-                    return Reached::Nothing(error, Some(next));
+                    return Reached::Nothing(error, next);
                 }
             },
-            Step::Begin => Step::Begin,
-        };
+            Step::Begin => {}
+        }
         match self.begin() {
             Ok(session) => Reached::Session(session),
-            Err(error) => {
-                let next = error.may_pass().then_some((When::Later, step));
-                Reached::Nothing(error, next)
-            }
+            Err(error) => Reached::Nothing(error, None),
         }
     }
 }

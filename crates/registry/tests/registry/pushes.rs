@@ -164,6 +164,23 @@ fn an_upload_that_fails_for_the_moment_starts_again() {
 }
 
 #[test]
+fn a_registry_that_is_busy_is_asked_no_more_often_than_that() {
+    // Three attempts, and no pause longer than a second.
+    for method in ["POST", "PUT"] {
+        for (pause, expected) in [("0", 3), ("2", 1)] {
+            let busy = Reply::new(429).header("Retry-After", pause);
+            let script = Script::start(move |_, asked| match asked.method.as_str() {
+                asked if asked == method => busy.clone(),
+                _ => begun(),
+            });
+            upload(&script.remote(), 10).expect_err("busy");
+            let asked = bodies(&script, method).len();
+            assert_eq!(asked, expected, "{method}, Retry-After: {pause}");
+        }
+    }
+}
+
+#[test]
 fn an_upload_that_is_refused_is_not_repeated() {
     let script = Script::start(|_, asked| match asked.method.as_str() {
         "POST" => begun(),

@@ -62,6 +62,7 @@ pub fn load(
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Vec<Loaded>, LoadError> {
     let store = engine.store();
+    store.sweep_remains()?;
     let lock = store.lock_shared()?;
     let archive = match input {
         ArchiveInput::Path(path) => Archive::open(store, path, &decompress)?,

@@ -53,6 +53,7 @@ pub fn pull(
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Pulled, PullError> {
     let store = engine.store();
+    store.sweep_remains()?;
     let lock = store.lock_shared()?;
     let remote = engine.client()?.repository(name)?;
     let pulled = pull_image(store, &remote, name, platform, events)?;
@@ -70,6 +71,7 @@ pub fn pull_all_platforms(
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Pulled, PullError> {
     let store = engine.store();
+    store.sweep_remains()?;
     let lock = store.lock_shared()?;
     let client = engine.client()?;
     let resolved = client.repository(name)?.resolve();

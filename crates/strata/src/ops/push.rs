@@ -35,7 +35,7 @@ pub enum PushError {
     },
     /// The layers of an index are not compressed again.
     #[error(
-        "{0} is an index, which goes as it is: push it without `--compression`, or one image of it with `--platform`"
+        "{0} is an index, which goes as it is, or with `--platform` one image of it: push it without `--compression`"
     )]
     CompressedIndex(String),
     /// The registry cannot be used.

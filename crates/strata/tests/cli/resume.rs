@@ -113,6 +113,21 @@ fn what_killed_pulls_left_is_swept_when_it_is_old() {
 }
 
 #[test]
+fn the_next_pull_frees_what_no_pull_can_go_on_with() {
+    let server = strata();
+    let served = server.serve(&["--allow-push"]);
+    let name = format!("{}/demo:1", served.address());
+    let strata = strata();
+    strata.import_small(&name);
+    strata.run(&["push", "-q", &name]).succeeded();
+    let dead = strata.path("root/ingest/1-1-1.scratch");
+    fs::create_dir(&dead).expect("made");
+    fs::write(dead.join("tar"), b"a part").expect("written");
+    strata.run(&["pull", "-q", &name]).succeeded();
+    assert!(!dead.exists());
+}
+
+#[test]
 fn a_killed_copy_leaves_no_archive() {
     let server = strata();
     let served = server.serve(&["--allow-push"]);
