@@ -122,7 +122,11 @@ pub fn unpack_platform(
         Err(CopyError::NoMatchingPlatform(_)) => return Ok(None),
         copied => copied?,
     };
-    store.tag(name, &copied.image, None)?;
+    // The registry's digest of the index goes with the tag.
+    let digest = copied.named.digest;
+    let named = name.clone().with_digest(digest).to_string();
+    let is_known = store.resolve(&named).is_ok();
+    store.tag(name, &copied.image, is_known.then_some(&digest))?;
     store.set_tag_manifest(name, &copied.manifest.digest)?;
     store.retain_tag_document(name, &copied.named.digest)?;
     drop(lock);

@@ -144,7 +144,7 @@ fn an_index_is_saved_and_loaded_whole() {
 #[test]
 fn another_platform_of_a_kept_index_needs_no_registry() {
     let strata = strata();
-    let name = {
+    let (name, index) = {
         let server = crate::strata();
         let served = server.serve(&["--allow-push"]);
         let repository = format!("{}/app", served.address());
@@ -154,7 +154,7 @@ fn another_platform_of_a_kept_index_needs_no_registry() {
             .run(&["pull", "-q", "--all-platforms", &name])
             .succeeded();
         assert_eq!(digest_at(&strata, &name), index);
-        name
+        (name, index)
     };
     for platform in ["arm64", "amd64"] {
         let wanted = format!("linux/{platform}");
@@ -167,6 +167,11 @@ fn another_platform_of_a_kept_index_needs_no_registry() {
         );
         let architecture = strata.run(&["inspect", "-f", "{{.Architecture}}", &name]);
         assert_eq!(architecture.stdout(), format!("{platform}\n"));
+        let digests = strata.run(&["inspect", "-f", "{{.RepoDigests}}", &name]);
+        assert!(
+            digests.stdout().contains(&index),
+            "the tag keeps its digest"
+        );
         strata.write(
             "Dockerfile",
             format!("FROM --platform={wanted} {name}\nLABEL a=b\n"),
