@@ -138,8 +138,14 @@ impl Archive {
         }
     }
 
-    /// Returns the manifest or index of a layout that is not in its list, but below what is.
+    /// Returns the manifest or index of a layout that is not in its list, but below what is: by its
+    /// digest, or that of the configuration.
     fn unlisted(&self, digest: &Digest) -> Result<ArchiveImage, ArchiveError> {
+        if let Some(list) = self.document("index.json")?
+            && let Some(listed) = self.listed_manifests(&list)?.get(digest)
+        {
+            return self.layout_image(Vec::new(), &listed.manifest);
+        }
         let name = blob_name(digest);
         let bytes = self.contents.read(&name, MAX_MANIFEST_SIZE)?;
         let bytes = bytes.ok_or_else(|| ArchiveError::NoSuchImage {

@@ -162,6 +162,17 @@ fn an_archive_of_a_layout_has_everything_byte_for_byte() {
     let inner = archive.image(&Pick::Digest(arm64.digest)).expect("below");
     let resolved = inner.source.resolve().expect("read");
     assert_eq!(resolved.bytes, source.blobs[&arm64.digest]);
+    let root: serde_json::Value =
+        serde_json::from_slice(&source.blobs[&source.root().digest]).expect("json");
+    let amd64: Digest = root["manifests"][0]["digest"]
+        .as_str()
+        .expect("text")
+        .parse()
+        .expect("a digest");
+    let id = source.manifest_of(&amd64).config.digest;
+    let by_id = archive.image(&Pick::Digest(id)).expect("in the index");
+    let resolved = by_id.source.resolve().expect("read");
+    assert_eq!(resolved.descriptor.digest, amd64);
     archive
         .image(&Pick::Digest(Digest::of(b"nothing")))
         .expect_err("not there");

@@ -42,10 +42,15 @@ pub(crate) const COMMAND: Command = Command {
 
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     let given = name::parse(&arguments.positional[0])?;
-    let platform = name::platform(arguments.text("platform"), session)?;
-    let platform = platform.unwrap_or_else(Platform::host);
+    let asked = name::platform(arguments.text("platform"), session)?;
+    let platform = asked.clone().unwrap_or_else(Platform::host);
     let is_quiet = arguments.is_on("quiet");
     let all_platforms = arguments.is_on("all-platforms");
+    if all_platforms && arguments.text("platform").is_some() {
+        return Err(CommandError::client(
+            "conflicting options: --all-platforms and --platform",
+        ));
+    }
     if all_platforms && given.digest().is_some() {
         return Err(CommandError::client(
             "--all-platforms needs a tag: an index that is kept is known by its tag",
@@ -72,7 +77,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         session.out.line(&name.to_string())?;
     } else {
         session.out.data(&result(&pulled, &name, &name))?;
-        if let Some(found) = &pulled.other_platform {
+        if let (Some(found), Some(_)) = (&pulled.other_platform, &asked) {
             session
                 .out
                 .line(&other_platform(&name.familiar(), found, &platform))?;

@@ -75,13 +75,13 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     }
     let names = match all {
         true => local_tags(session.store()?, &given).map_err(unprefixed)?,
-        false => vec![name],
+        false => vec![name.clone()],
     };
     for name in &names {
         push_one(name, platform.as_ref(), wanted, is_quiet, session)?;
     }
     if is_quiet {
-        session.out.line(&given.to_string())?;
+        session.out.line(&name.to_string())?;
     }
     Ok(Exit::SUCCESS)
 }

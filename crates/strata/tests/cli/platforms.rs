@@ -59,6 +59,17 @@ fn an_index_is_pulled_and_pushed_whole_with_its_digest() {
     let strata = strata();
     let pulled = strata.run(&["pull", "--all-platforms", &name]).stdout();
     assert!(pulled.contains(&format!("Digest: {index}\n")), "{pulled}");
+    let both = strata.run(&[
+        "pull",
+        "--all-platforms",
+        "--platform",
+        "linux/arm64",
+        &name,
+    ]);
+    assert_eq!(
+        both.to_string(),
+        "[stderr]\nconflicting options: --all-platforms and --platform\n[exit 1]\n"
+    );
     let shown = strata.run(&["images", "-a", "--format", "{{.Tag}}"]);
     assert_eq!(shown.stdout(), "both\n");
 

@@ -29,6 +29,11 @@ fn what_is_pushed_is_pulled_with_the_same_digest() {
         format!("{name}\n")
     );
 
+    let latest = format!("{repository}:latest");
+    strata.run(&["tag", &name, &latest]).succeeded();
+    let pushed = strata.run(&["push", "-q", repository]).stdout();
+    assert_eq!(pushed, format!("{latest}\n"));
+
     let other = crate::strata();
     let pulled = other.run(&["pull", &name]).stdout();
     let lines: Vec<&str> = pulled.lines().collect();
