@@ -1,8 +1,9 @@
 //! Lists of manifests that people put together, until they are pushed as an index.
 
-use oci::{DEFAULT_TAG, Descriptor, Reference};
+use oci::{Descriptor, Reference};
 use rusqlite::{Connection, params};
 
+use crate::tag::key;
 use crate::{Store, StoreError};
 
 /// A manifest in a list.
@@ -67,12 +68,6 @@ fn entries(connection: &Connection, key: &str) -> Result<Vec<ListEntry>, StoreEr
         }
     }
     Ok(entries)
-}
-
-/// The form in which a list's name is stored: full, always with a tag.
-fn key(list: &Reference) -> String {
-    let tag = list.tag().unwrap_or(DEFAULT_TAG);
-    format!("{}:{tag}", list.repository())
 }
 
 fn to_json(descriptor: &Descriptor) -> String {

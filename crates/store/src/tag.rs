@@ -109,7 +109,7 @@ impl Store {
 }
 
 /// The form in which a tag is stored: full, always with a tag, never with a digest.
-fn key(name: &Reference) -> String {
+pub(crate) fn key(name: &Reference) -> String {
     let tag = name.tag().unwrap_or(DEFAULT_TAG);
     format!("{}:{tag}", name.repository())
 }

@@ -1,9 +1,10 @@
 //! What a tag leads to that no image record can hold: an index with all its images, or a manifest
 //! of another thing than an image.
 
-use oci::{DEFAULT_TAG, Digest, ImageId, Reference};
+use oci::{Digest, ImageId, Reference};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::tag::key;
 use crate::{Store, StoreError, db, tag};
 
 /// An index or manifest that a tag leads to.
@@ -159,17 +160,19 @@ fn remove(tx: &Connection, key: &str) -> Result<bool, StoreError> {
     Ok(tx.execute("DELETE FROM served WHERE name = ?1", [key])? > 0)
 }
 
-fn key(name: &Reference) -> String {
-    let tag = name.tag().unwrap_or(DEFAULT_TAG);
-    format!("{}:{tag}", name.repository())
-}
-
 #[cfg(test)]
 mod tests {
     use oci::{ImageConfig, MediaType};
 
     use super::*;
     use crate::NewImage;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (root, run) = (directory.path().join("root"), directory.path().join("run"));
+        let store = Store::open(&root, &run).expect("a store");
+        (directory, store)
+    }
 
     fn image(store: &Store, author: &str) -> ImageId {
         let config = ImageConfig {
@@ -190,9 +193,7 @@ mod tests {
 
     #[test]
     fn a_document_lives_as_long_as_its_tag_leads_to_its_image() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (root, run) = (directory.path().join("root"), directory.path().join("run"));
-        let store = Store::open(&root, &run).expect("a store");
+        let (_directory, store) = store();
         let name = Reference::parse("app:1").expect("a name");
         let kind = MediaType::from(MediaType::OCI_INDEX);
         let document = store.put_blob(&kind, b"index").expect("stored").digest;
@@ -223,9 +224,7 @@ mod tests {
 
     #[test]
     fn a_document_without_an_image_lives_until_it_is_removed_or_the_tag_is_taken() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (root, run) = (directory.path().join("root"), directory.path().join("run"));
-        let store = Store::open(&root, &run).expect("a store");
+        let (_directory, store) = store();
         let name = Reference::parse("app:1").expect("a name");
         let kind = MediaType::from(MediaType::OCI_INDEX);
         let document = store.put_blob(&kind, b"index").expect("stored").digest;
@@ -245,9 +244,7 @@ mod tests {
 
     #[test]
     fn a_tag_that_moves_keeps_its_document_only_when_told() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (root, run) = (directory.path().join("root"), directory.path().join("run"));
-        let store = Store::open(&root, &run).expect("a store");
+        let (_directory, store) = store();
         let name = Reference::parse("app:1").expect("a name");
         let kind = MediaType::from(MediaType::OCI_INDEX);
         let put = |bytes: &[u8]| store.put_blob(&kind, bytes).expect("stored").digest;
