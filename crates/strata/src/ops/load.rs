@@ -4,12 +4,10 @@ use std::io::Read;
 use std::path::Path;
 
 use oci::{ImageId, Platform, Reference};
-use store::{
-    Archive, ArchiveError, BlobTarget, CopyError, CopyOptions, Event, Extent, StoreError,
-    StoreTarget, TagDocument, copy, mirror,
-};
+use store::{Archive, ArchiveError, CopyError, CopyOptions, Event, StoreError, StoreTarget, copy};
 
 use super::layers::{decompress, unpack};
+use super::pull::keep_index;
 use crate::Engine;
 
 /// Where an archive is.
@@ -86,19 +84,7 @@ pub fn load(
             store.tag(name, &copied.image, None)?;
         }
         if let (Some(index), None) = (&image.index, platform) {
-            let target = BlobTarget::new(store);
-            let document = mirror(index, &target, &Extent::Whole, &options)?
-                .named
-                .digest;
-            let parts = target.parts();
-            for name in &image.names {
-                let document = TagDocument {
-                    document,
-                    parts: &parts,
-                    image: Some(copied.image),
-                };
-                store.set_tag_document(name, &document)?;
-            }
+            keep_index::<LoadError>(store, index, &image.names, copied.image, &options)?;
         }
         loaded.push(Loaded {
             id: copied.image,

@@ -1,9 +1,11 @@
 //! Images from a registry.
 
-use oci::{Descriptor, ImageId, Index, MAX_MANIFEST_SIZE, ManifestOrIndex, Platform, Reference};
+use oci::{
+    Descriptor, Digest, ImageId, Index, MAX_MANIFEST_SIZE, ManifestOrIndex, Platform, Reference,
+};
 use registry::{ClientError, Remote};
 use store::{
-    BlobTarget, Copied, CopyError, CopyOptions, Event, Extent, Source as _, Store, StoreError,
+    BlobTarget, Copied, CopyError, CopyOptions, Event, Extent, Mirrored, Source, Store, StoreError,
     StoreSource, StoreTarget, TagDocument, copy, mirror,
 };
 
@@ -88,19 +90,38 @@ pub fn pull_all_platforms(
     };
     let platform = nearest(&index, platform);
     let pulled = pull_image(store, &remote, name, platform, events)?;
-    let target = BlobTarget::new(store);
-    let mirrored = mirror(&remote, &target, &Extent::Whole, &options(platform, events))?;
-    store.set_tag_document(
-        name,
-        &TagDocument {
-            document,
-            parts: &target.parts(),
-            image: Some(pulled.copied.image),
-        },
-    )?;
+    let names = std::slice::from_ref(name);
+    let image = pulled.copied.image;
+    let options = options(platform, events);
+    let mirrored = keep_index::<PullError>(store, &remote, names, image, &options)?;
     remote.record_origins(store, &mirrored.blobs)?;
     drop(lock);
     Ok(pulled)
+}
+
+/// Brings all that the index of `source` leads to into the store, as it is, and has `names` lead to
+/// it as well as to `image`, which is of the index. The caller holds the root's lock shared.
+pub(super) fn keep_index<E: From<CopyError> + From<StoreError>>(
+    store: &Store,
+    source: &dyn Source,
+    names: &[Reference],
+    image: ImageId,
+    options: &CopyOptions<'_>,
+) -> Result<Mirrored, E> {
+    let target = BlobTarget::new(store);
+    let mirrored = mirror(source, &target, &Extent::Whole, options)?;
+    let parts = target.parts();
+    for name in names {
+        store.set_tag_document(
+            name,
+            &TagDocument {
+                document: mirrored.named.digest,
+                parts: &parts,
+                image: Some(image),
+            },
+        )?;
+    }
+    Ok(mirrored)
 }
 
 /// Unpacks the image for `platform` of the index that the store has under the tag `name`, and
@@ -126,9 +147,7 @@ pub fn unpack_platform(
     let digest = copied.named.digest;
     let named = name.clone().with_digest(digest).to_string();
     let is_known = store.resolve(&named).is_ok();
-    store.tag(name, &copied.image, is_known.then_some(&digest))?;
-    store.set_tag_manifest(name, &copied.manifest.digest)?;
-    store.retain_tag_document(name, &copied.named.digest)?;
+    name_copied(store, name, &copied, is_known.then_some(&digest))?;
     drop(lock);
     Ok(Some(copied.image))
 }
@@ -153,6 +172,22 @@ fn options<'a>(platform: &Platform, events: &'a (dyn Fn(Event) + Sync)) -> CopyO
     }
 }
 
+/// Gives what was copied its name, with the digest that a registry has for it. A tag remembers the
+/// manifest that came, and its index if that is the one that was copied from.
+fn name_copied(
+    store: &Store,
+    name: &Reference,
+    copied: &Copied,
+    digest: Option<&Digest>,
+) -> Result<(), StoreError> {
+    store.tag(name, &copied.image, digest)?;
+    if name.digest().is_none() {
+        store.set_tag_manifest(name, &copied.manifest.digest)?;
+        store.retain_tag_document(name, &copied.named.digest)?;
+    }
+    Ok(())
+}
+
 fn pull_image(
     store: &Store,
     remote: &Remote,
@@ -166,11 +201,7 @@ fn pull_image(
     };
     let target = StoreTarget::new(store, &unpack);
     let copied = copy(remote, &target, &options(platform, events))?;
-    store.tag(name, &copied.image, Some(&copied.named.digest))?;
-    if name.digest().is_none() {
-        store.set_tag_manifest(name, &copied.manifest.digest)?;
-        store.retain_tag_document(name, &copied.named.digest)?;
-    }
+    name_copied(store, name, &copied, Some(&copied.named.digest))?;
     if let Ok(manifest) = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE) {
         remote.record_origins(store, &layers(&manifest))?;
     }
