@@ -252,7 +252,9 @@ fn names(url: &Url) -> Vec<String> {
         return vec![DEFAULT_REGISTRY.to_owned()];
     }
     let port = url.port_or_known_default().unwrap_or(0);
-    vec![authority_of(url), format!("{host}:{port}")]
+    let mut names = vec![authority_of(url), format!("{host}:{port}")];
+    names.dedup();
+    names
 }
 
 /// Returns the number of the line at which a part of `text` begins.

@@ -38,9 +38,9 @@ struct Plan {
 }
 
 /// Writes images as one tar that is an OCI layout and a docker archive. Equal images give equal
-/// bytes. An image that was received goes in as it came, with its manifest and compressed layers; one
-/// that was made here with uncompressed ones. A tag that leads to an index has the whole index in it. The caller holds the root's lock
-/// shared.
+/// bytes. An image that was received goes in as it came, with its manifest and compressed layers;
+/// one that was made here with uncompressed ones. A tag that leads to an index has the whole index
+/// in it. The caller holds the root's lock shared.
 pub fn save(store: &Store, images: &[SavedImage], out: &mut File) -> Result<(), ArchiveError> {
     let mut plan = Plan::default();
     for image in merged(images) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::PrettyFormatter;
 use strata::ops::manifest_list::{
-    Annotations, Found, ListError, annotate, create, entries, entry, find, index, push, remove,
+    Annotations, Found, ListError, annotate, create, entry, find, index, push, remove,
 };
 
 use super::command::{Arity, Command};
@@ -142,8 +142,7 @@ fn run_inspect(arguments: &Arguments, session: &mut Session) -> Result<Exit, Com
     }
     match is_verbose {
         true => {
-            let entries = entries(session.store()?, &first).map_err(plain)?;
-            let descriptors = entries
+            let descriptors = known
                 .into_iter()
                 .map(|entry| (entry.name, entry.descriptor));
             print_all(descriptors.collect(), session)

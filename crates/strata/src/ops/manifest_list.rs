@@ -171,7 +171,7 @@ fn platform_of(remote: &Remote, manifest: &Manifest) -> Result<Option<Platform>,
 }
 
 /// Returns the entries of a list.
-pub fn entries(store: &Store, list: &Reference) -> Result<Vec<ListEntry>, ListError> {
+fn entries(store: &Store, list: &Reference) -> Result<Vec<ListEntry>, ListError> {
     let entries = store.list_entries(list)?;
     if entries.is_empty() {
         return Err(ListError::NoSuchList(list.to_string()));
