@@ -135,6 +135,11 @@ impl Store {
                 ],
             )
             .map_err(StoreError::from)?;
+            tx.execute(
+                "UPDATE images SET last_used = ?2 WHERE id = ?1",
+                params![image.as_bytes(), created],
+            )
+            .map_err(StoreError::from)?;
             Ok(())
         })
     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 use crate::StoreError;
 
 /// The version of the tables, kept in `user_version`.
-pub(crate) const SCHEMA_VERSION: i32 = 3;
+pub(crate) const SCHEMA_VERSION: i32 = 4;
 
 /// How long a process waits for another one's transaction. Transactions are short; only a
 /// stopped process can make one last.
@@ -149,8 +149,17 @@ CREATE TABLE manifest_lists (
 ) WITHOUT ROWID;
 ";
 
+const SCHEMA_4: &str = "
+ALTER TABLE images ADD COLUMN last_used INTEGER;
+";
+
 /// What makes the tables of each version from those of the one before.
-const MIGRATIONS: [(i32, &str); 3] = [(1, SCHEMA_1), (2, SCHEMA_2), (SCHEMA_VERSION, SCHEMA_3)];
+const MIGRATIONS: [(i32, &str); 4] = [
+    (1, SCHEMA_1),
+    (2, SCHEMA_2),
+    (3, SCHEMA_3),
+    (SCHEMA_VERSION, SCHEMA_4),
+];
 
 /// Whether a missing database is made.
 #[derive(Clone, Copy, PartialEq, Eq)]

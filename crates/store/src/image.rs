@@ -45,6 +45,8 @@ pub struct ImageRecord {
     pub added: Timestamp,
     /// When a name was last given to it.
     pub last_tagged: Option<Timestamp>,
+    /// When a container was last made of it, or another image built on it; exact to the hour.
+    pub last_used: Option<Timestamp>,
     /// The sum of the sizes of the files of its layers: docker's SIZE.
     pub size: u64,
     /// Its labels.
@@ -73,8 +75,12 @@ impl ImageRecord {
     }
 }
 
+/// How exactly the last use is known, in nanoseconds: a rebuild of which nothing changed writes
+/// nothing.
+const TOUCHED_EVERY: i64 = 3600 * 1_000_000_000;
+
 const COLUMNS: &str = "id, manifest, manifest_type, manifest_size, created, added, last_tagged,
-    size, labels, platform, layers, parent, manifest_received, made";
+    size, labels, platform, layers, parent, manifest_received, made, last_used";
 
 impl Store {
     /// Records an image. Every layer must be in the store. Recording an image again is no error;
@@ -127,6 +133,29 @@ impl Store {
     /// Returns one image.
     pub fn image(&self, id: &ImageId) -> Result<Option<ImageRecord>, StoreError> {
         self.read(|connection| find(connection, id))
+    }
+
+    /// Notes that a container was made of an image or another image built on it. Writes only
+    /// when the last such note is older than an hour.
+    pub fn touch_image(&self, id: &ImageId) -> Result<(), StoreError> {
+        let now = Timestamp::now().0;
+        let key = id.digest().as_bytes();
+        let stale = self.read(|connection| {
+            let mut query = connection
+                .prepare_cached("SELECT coalesce(last_used, 0) <= ?2 FROM images WHERE id = ?1")?;
+            let stale = query.query_row(params![key, now - TOUCHED_EVERY], |row| row.get(0));
+            Ok(stale.optional()?.unwrap_or(false))
+        })?;
+        if !stale {
+            return Ok(());
+        }
+        self.write(|tx| {
+            tx.execute(
+                "UPDATE images SET last_used = ?2 WHERE id = ?1",
+                params![key, now],
+            )?;
+            Ok(())
+        })
     }
 
     /// Returns the parsed configuration of an image.
@@ -337,6 +366,7 @@ fn record(row: &Row<'_>, names: &mut Names) -> Result<ImageRecord, StoreError> {
         parent: db::optional_digest(row, 11)?.map(ImageId),
         received: row.get(12)?,
         made: row.get::<_, Option<i64>>(13)?.map(Timestamp),
+        last_used: row.get::<_, Option<i64>>(14)?.map(Timestamp),
     })
 }
 

@@ -201,6 +201,25 @@ fn container(id: char, name: &str, image: oci::ImageId, layers: Vec<DiffId>) -> 
 }
 
 #[test]
+fn an_image_is_used_when_a_container_or_a_build_takes_it() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let image = fixture.image(&store, "x");
+    let used = || {
+        let image = store.image(&image).expect("read").expect("there");
+        image.last_used
+    };
+    assert_eq!(used(), None);
+    store.touch_image(&image).expect("noted");
+    let first = used().expect("known");
+    store.touch_image(&image).expect("noted");
+    assert_eq!(used(), Some(first), "not written again within the hour");
+    let container = container('a', "web", image, Vec::new());
+    store.put_container(&container).expect("stored");
+    assert_eq!(used(), Some(container.created));
+}
+
+#[test]
 fn containers_are_found_by_id_name_and_prefix() {
     let fixture = Fixture::new();
     let store = fixture.open();

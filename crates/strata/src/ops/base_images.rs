@@ -56,6 +56,31 @@ impl BaseImages for EngineImages<'_> {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<BaseImage, BaseImageError> {
+        let base = self.find(reference, platform)?;
+        self.engine.store().touch_image(&base.id)?;
+        Ok(base)
+    }
+
+    fn download(&self, url: &str) -> Result<Download, BaseImageError> {
+        let download = self.engine.client()?.download(url)?;
+        let last_modified = download
+            .last_modified()
+            .and_then(|text| jiff::fmt::rfc2822::parse(text).ok())
+            .map(|time| time.timestamp().as_second());
+        Ok(Download {
+            last_modified,
+            content: Box::new(download),
+        })
+    }
+}
+
+impl EngineImages<'_> {
+    /// Finds a base image in the store or pulls it, as the policy says.
+    fn find(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<BaseImage, BaseImageError> {
         let store = self.engine.store();
         let name = reference.clone().or_latest();
         if self.policy != PullPolicy::Always {
@@ -88,18 +113,6 @@ impl BaseImages for EngineImages<'_> {
         Ok(BaseImage {
             id,
             config: store.image_config(&id)?,
-        })
-    }
-
-    fn download(&self, url: &str) -> Result<Download, BaseImageError> {
-        let download = self.engine.client()?.download(url)?;
-        let last_modified = download
-            .last_modified()
-            .and_then(|text| jiff::fmt::rfc2822::parse(text).ok())
-            .map(|time| time.timestamp().as_second());
-        Ok(Download {
-            last_modified,
-            content: Box::new(download),
         })
     }
 }
