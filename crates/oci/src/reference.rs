@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Digest;
+use crate::{Digest, PastName};
 
 /// The registry of names without one.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
@@ -38,6 +38,11 @@ pub enum ReferenceError {
     /// 64 hex digits can only be an image id.
     #[error("invalid repository name ({0}), cannot specify 64-byte hexadecimal strings")]
     LooksLikeId(String),
+    /// A [`PastName`](crate::PastName) stands where only a name may.
+    #[error(
+        "invalid reference format: {0} is from the history of this store's tags, and can only name an image that is here"
+    )]
+    Past(String),
 }
 
 impl Reference {
@@ -46,6 +51,9 @@ impl Reference {
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(ReferenceError::LooksLikeId(text.to_owned()));
+        }
+        if text.contains(PastName::MARK) {
+            return Err(ReferenceError::Past(text.to_owned()));
         }
         let (registry, remainder) = split_registry(text);
         let (rest, digest) = match remainder.split_once('@') {
@@ -329,6 +337,12 @@ mod tests {
         ] {
             check(text, invalid);
         }
+        check(
+            "app:1@{1}",
+            Err(
+                "invalid reference format: app:1@{1} is from the history of this store's tags, and can only name an image that is here",
+            ),
+        );
         check(&format!("x:{}", "a".repeat(129)), invalid);
         check(
             "DEBIAN",
