@@ -58,13 +58,26 @@ impl Store {
         Ok(true)
     }
 
-    /// Lets go of what is held for an undo when the file system has little room: for commands
-    /// that are about to write. The caller must not hold the root's lock.
+    /// Lets go of what is held for an undo when the file system is nearly full: for commands that
+    /// are about to write. The caller must not hold the root's lock.
     pub fn make_room(&self) -> Result<(), StoreError> {
-        if self.undo_hold_ends()?.is_some() && !self.has_room()? {
+        if self.undo_hold_ends()?.is_some() && self.free_space()? < ROOM.min(self.capacity()? / 10)
+        {
             self.give_up_undo()?;
         }
         Ok(())
+    }
+
+    /// Tells whether what was done through this handle holds something for an undo.
+    pub fn holds_for_undo(&self) -> Result<bool, StoreError> {
+        let Some(own) = self.scope().begun() else {
+            return Ok(false);
+        };
+        self.read(|connection| {
+            let query = "SELECT EXISTS (SELECT 1 FROM operations WHERE seq = ?1
+                AND held_until > 0)";
+            Ok(connection.query_row(query, [own], |row| row.get(0))?)
+        })
     }
 
     /// Tells whether a tenth of the file system is free, and 2 GiB.

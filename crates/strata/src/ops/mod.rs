@@ -22,7 +22,9 @@ pub mod place;
 pub mod pull;
 pub mod push;
 pub mod remove;
+mod room;
 pub mod save;
 pub mod tidy;
 
 use parallel::parallel_layers;
+use room::with_room;
