@@ -1,6 +1,7 @@
 //! What is kept on disk for a while after its records went, so that an undo finds it.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use oci::Digest;
 use rusqlite::{Connection, params};
@@ -10,6 +11,10 @@ use crate::{Store, StoreError, Timestamp, db};
 
 /// How much of its file system must be free for removed images to stay for a while.
 const ROOM: u64 = 2 << 30;
+
+/// How often, and how far apart, the lock is tried: a sweep of others takes less.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl Store {
     /// Returns the bytes of disk that only an undo needs.
@@ -40,8 +45,8 @@ impl Store {
         Ok(end.is_some_and(|end| end <= Timestamp::now()))
     }
 
-    /// Lets go of what is held for an undo, and frees it if no other command holds the root's
-    /// lock now. The caller must not hold it. Tells whether anything was held.
+    /// Lets go of what is held for an undo, and frees it unless other commands hold the root's lock
+    /// for longer than a sweep takes. The caller must not hold it. Tells whether anything was held.
     pub fn give_up_undo(&self) -> Result<bool, StoreError> {
         if self.undo_hold_ends()?.is_none() {
             return Ok(false);
@@ -53,7 +58,12 @@ impl Store {
             )?;
             Ok::<_, StoreError>(())
         })?;
-        self.try_sweep()?;
+        for _ in 0..TRIES {
+            if self.try_sweep()?.is_some() {
+                break;
+            }
+            pause();
+        }
         self.empty_trash()?;
         Ok(true)
     }
@@ -95,6 +105,14 @@ impl Store {
         let blobs = blobs.map(|blob| disk_usage(&self.blob_path(blob)));
         layers.chain(blobs).sum()
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a lock has no event that could be waited for until a time"
+)]
+fn pause() {
+    std::thread::sleep(PAUSE);
 }
 
 /// Whose holds count.

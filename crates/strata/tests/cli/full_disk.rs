@@ -89,6 +89,36 @@ fn privileged_what_does_not_fit_is_told_before_it_is_fetched() {
     assert_eq!(strata.run(&["images", "-q"]).stdout(), "");
 }
 
+#[test]
+fn privileged_what_is_held_for_an_undo_makes_way_for_what_comes() {
+    let server = strata();
+    let served = server.serve(&["--allow-push"]);
+    let name = format!("{}/large:1", served.address());
+    let source = strata();
+    write(&source, "large.tar", &zeros(28 << 20));
+    source.run(&["import", "large.tar", &name]).succeeded();
+    source.run(&["push", &name]).succeeded();
+    source.run(&["save", "-o", "saved.tar", &name]).succeeded();
+    let saved = source.work("saved.tar");
+    let strata = strata().variable("STRATA_UNDO_WINDOW", "1h");
+    let disk = SmallDisk::under(&strata);
+    let load = ["load", "-i", saved.to_str().expect("a path")];
+    // Another file, so that no layer is there already.
+    let mut tar = Tarball::new();
+    tar.push(&Member::file("ones", &vec![1; 28 << 20]));
+    let other = tar.finish();
+    for (held, words) in [("first:1", &load[..]), ("second:1", &["pull", &name])] {
+        strata.run_with(&["import", "-", held], &other).succeeded();
+        strata.run(&["rmi", held]).succeeded();
+        assert!(disk.used() > 28 << 20, "{held} stays");
+        strata.run(words).succeeded();
+        let mut rmi = strata.command(&["rmi", &name]);
+        let status = rmi.env("STRATA_UNDO_WINDOW", "0").status();
+        assert!(status.is_ok_and(|status| status.success()));
+        assert!(disk.settles_below(4 << 20), "{}", disk.used());
+    }
+}
+
 /// Layers there cannot be mounted as they are: the kernel wants a real file system below.
 #[test]
 fn privileged_a_store_in_memory_runs_containers_too() {
