@@ -120,7 +120,6 @@ fn pause() {
 pub(crate) enum Whose {
     All,
     Only(i64),
-    AllBut(i64),
 }
 
 /// Collects what operations hold for an undo.
@@ -149,7 +148,6 @@ fn holders(connection: &Connection, whose: Whose, now: Timestamp) -> Result<Vec<
     holders.retain(|seq| match whose {
         Whose::All => true,
         Whose::Only(wanted) => *seq == wanted,
-        Whose::AllBut(other) => *seq != other,
     });
     Ok(holders)
 }

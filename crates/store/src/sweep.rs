@@ -245,19 +245,18 @@ impl Store {
     }
 }
 
-/// Collects what stays, and what of it only the operation `own` holds for an undo.
+/// Collects what stays, and what of it was needed until the operation `own`: others may hold it for
+/// an undo too, but have not let it go.
 fn live(tx: &Connection, own: Option<i64>) -> Result<(Needed, Needed), StoreError> {
     let now = Timestamp::now();
     held::end(tx, now)?;
     let mut live = needed(tx)?;
-    let others = own.map_or(Whose::All, Whose::AllBut);
-    live.add_all(&held::held(tx, others, now)?);
     let mut held = match own {
         Some(own) => held::held(tx, Whose::Only(own), now)?,
         None => Needed::default(),
     };
     held.remove_all(&live);
-    live.add_all(&held);
+    live.add_all(&held::held(tx, Whose::All, now)?);
     Ok((live, held))
 }
 

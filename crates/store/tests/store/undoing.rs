@@ -382,9 +382,14 @@ fn a_prune_reports_what_is_freed_when_its_time_is_over() {
         let store = fixture.open();
         received(&fixture, &store, "a", &["a:1"]);
         received(&fixture, &store, "b", &["b:1"]);
-        // Held already, and reported by nobody else.
+        // These two share a layer, which the second lets go.
+        let shared = fixture.image(&store, "c");
+        fixture.image(&store, "d");
+        // What is held already is not this prune's, except for that layer.
         let own = within(&store, "rmi b", window);
         own.remove_image("b:1", Force::No).expect("removed");
+        let removed = own.remove_image(&shared.to_string(), Force::No);
+        removed.expect("removed");
         store.sweep().expect("swept");
         let own = within(&store, "image prune", window);
         let filter = PruneFilter {
