@@ -33,6 +33,10 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("testkit", &["oci", "store", "layer", "registry"]),
+    (
+        "fuzz",
+        &["oci", "sys", "store", "layer", "registry", "testkit"],
+    ),
     ("xtask", &[]),
 ];
 
