@@ -155,6 +155,26 @@ fn a_file_is_no_directory() {
     );
 }
 
+/// The index's own names: a view leaves whiteouts out.
+fn names_in_root(layer: &Layer) -> Vec<String> {
+    let index = layer::Index::open(&layer.dir()).unwrap();
+    let names = index.read_dir(&index.root().unwrap()).unwrap();
+    let text = |(name, _): &(Vec<u8>, u64)| name.escape_ascii().to_string();
+    names.iter().map(text).collect()
+}
+
+#[test]
+fn a_whiteout_that_replaces_a_link_on_its_own_way_hides_the_links_name() {
+    let layer = Layer::of(&tar_of(&[
+        Member::symlink("c", ".."),
+        Member::char_device("c/c", 0, 0),
+    ]));
+    assert_eq!(names_in_root(&layer), ["c"]);
+    let index = layer::Index::open(&layer.dir()).unwrap();
+    let nid = index.lookup(&index.root().unwrap(), b"c").unwrap().unwrap();
+    assert!(index.inode(nid).unwrap().is_whiteout());
+}
+
 #[test]
 fn device_numbers_out_of_range_are_refused() {
     check_members(
