@@ -17,6 +17,11 @@ const BUFFERS_IN_FLIGHT: usize = 4;
 /// How much is written before the kernel is asked to move it to disk.
 const WRITEBACK_STEP: u64 = 8 << 20;
 
+/// The part of a disk that layers leave free, so that whatever else writes there goes on when one
+/// turns out to have no end; on large disks no more than the other number.
+const RESERVED_PART: u64 = 256;
+const MOST_RESERVED: u64 = 256 << 20;
+
 /// Takes the bytes of a tar, hashes them and writes them to a file. From the second buffer on a
 /// thread does that, while the caller fills the next.
 #[derive(Debug)]
@@ -56,11 +61,36 @@ impl Tar {
         self.size += size::on_disk(bytes.len());
         let length = self.size - self.written_back;
         if length >= WRITEBACK_STEP {
+            self.leave_room()?;
             sys::boot::start_writeback(&self.file, self.written_back, length)?;
             self.written_back = self.size;
         }
         Ok(())
     }
+
+    /// Fails when nearly nothing is left on the disk.
+    fn leave_room(&self) -> io::Result<()> {
+        let status = rustix::fs::fstatvfs(&self.file)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
+        let free = bytes(status.f_bfree);
+        let reserved = (bytes(status.f_blocks) / RESERVED_PART).min(MOST_RESERVED);
+        if free >= reserved {
+            return Ok(());
+        }
+        let error = LowOnSpace { free, reserved };
+        Err(io::Error::new(io::ErrorKind::StorageFull, error))
+    }
+}
+
+/// The text begins as that of a disk that is full.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "No space left on device: {free} bytes are free, and the last {reserved} are not for layers; \
+     free some, or do without this image if its size is absurd"
+)]
+struct LowOnSpace {
+    free: u64,
+    reserved: u64,
 }
 
 impl TarSink {

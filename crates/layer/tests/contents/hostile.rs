@@ -288,6 +288,43 @@ fn huge_extended_headers_are_refused() {
 }
 
 #[test]
+fn many_extended_headers_for_one_entry_are_refused() {
+    // Each is small enough; without a limit on all of them they would fill the memory.
+    for flag in [b'x', b'L', b'K'] {
+        let mut tar = Tarball::new();
+        for number in 0..20 {
+            let value = vec![b'v'; 100_000];
+            let records = [(format!("k{number}").into_bytes(), value)];
+            tar.extension(flag, &tarball::encode_records(&records));
+        }
+        tar.push(&Member::file("a", b""));
+        let error = Layer::try_of(&tar.finish()).expect_err("many headers");
+        assert!(
+            told(&error).contains("invalid tar header: extended header of 11"),
+            "{}",
+            told(&error)
+        );
+    }
+}
+
+#[test]
+fn messages_have_a_length_whatever_a_tar_says() {
+    let long = "n".repeat(1_000_000);
+    let key = format!("SCHILY.xattr.user.{long}");
+    for member in [
+        Member::file("x", b"").record("path", &long),
+        Member::hardlink("x", "y").record("linkpath", format!("a/{long}")),
+        Member::file("x", b"").record(key, "v"),
+        Member::file("x", b"").record("path", "\u{1b}[2J".repeat(200_000)),
+    ] {
+        let error = Layer::try_of(&tar_of(&[member])).expect_err("too long");
+        let told = told(&error);
+        assert!(told.len() < 2000, "{} bytes", told.len());
+        assert!(!told.chars().any(char::is_control), "{told}");
+    }
+}
+
+#[test]
 fn hostile_sparse_maps_are_refused() {
     for (size, map) in [
         ("10", "0,1,5"),
