@@ -57,11 +57,14 @@ struct Tar {
 impl Tar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
+        // A thousandth of the time that the write takes.
+        if bytes.len() == BUFFER_SIZE {
+            self.leave_room()?;
+        }
         self.file.write_all(bytes)?;
         self.size += size::on_disk(bytes.len());
         let length = self.size - self.written_back;
         if length >= WRITEBACK_STEP {
-            self.leave_room()?;
             sys::boot::start_writeback(&self.file, self.written_back, length)?;
             self.written_back = self.size;
         }
@@ -74,7 +77,7 @@ impl Tar {
         let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
         let free = bytes(status.f_bfree);
         let reserved = (bytes(status.f_blocks) / RESERVED_PART).min(MOST_RESERVED);
-        if free >= reserved {
+        if free >= reserved + size::on_disk(BUFFER_SIZE) {
             return Ok(());
         }
         let error = LowOnSpace { free, reserved };
