@@ -142,7 +142,11 @@ impl Read for Watched<'_> {
             if self.given / ratio > taken {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    Bomb { taken, ratio, floor },
+                    Bomb {
+                        taken,
+                        ratio,
+                        floor,
+                    },
                 ));
             }
         }

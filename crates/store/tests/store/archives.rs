@@ -416,7 +416,9 @@ fn headers_without_end_are_refused() {
         let fixture = Fixture::new();
         let path = write(&fixture, header.as_bytes());
         let file = fs::OpenOptions::new().write(true).open(&path);
-        file.expect("opened").set_len((6 << 30) + 2048).expect("holes");
+        file.expect("opened")
+            .set_len((6 << 30) + 2048)
+            .expect("holes");
         let Err(LoadError::Archive(error)) = load(&fixture.open(), &path) else {
             panic!("loaded");
         };
