@@ -140,6 +140,32 @@ fn tags_come_in_pages() {
 }
 
 #[test]
+fn pages_that_lead_in_a_circle_are_an_error() {
+    let script = Script::start(|_, asked| {
+        let next = match asked.target.ends_with("last=1") {
+            true => "</v2/team/app/tags/list?last=2>; rel=\"next\"",
+            false => "</v2/team/app/tags/list?last=1>; rel=\"next\"",
+        };
+        Reply::json(200, r#"{"tags":["1"]}"#).header("Link", next)
+    });
+    let error = script.remote().tags().expect_err("a circle");
+    assert!(error.to_string().contains("pages have no end"), "{error}");
+    assert!(script.asked().len() < 6);
+}
+
+#[test]
+fn an_answer_with_headers_without_end_is_not_read() {
+    let many = (0..20_000).fold(Reply::new(200), |reply, number| {
+        reply.header(&format!("X-{number}"), "y")
+    });
+    let long = Reply::new(200).header("X", &"y".repeat(8 << 20));
+    for reply in [many, long] {
+        let script = Script::start(move |_, _| reply.clone());
+        script.remote().head().expect_err("headers without end");
+    }
+}
+
+#[test]
 fn a_next_page_on_another_host_is_not_fetched() {
     let elsewhere = Script::in_turn(vec![Reply::new(200)]);
     let link = format!("<{}>; rel=\"next\"", elsewhere.url("/v2/"));
