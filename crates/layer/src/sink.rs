@@ -34,6 +34,8 @@ pub(crate) struct TarSink {
 
 #[derive(Debug)]
 enum Output {
+    /// Nobody wants the bytes.
+    Nothing,
     Inline(Tar),
     Thread(Worker),
 }
@@ -113,6 +115,15 @@ impl TarSink {
         })
     }
 
+    /// Returns a sink that keeps nothing, for reading only.
+    pub(crate) fn discarding() -> Self {
+        Self {
+            buffer: vec![0; BUFFER_SIZE],
+            filled: 0,
+            output: Some(Output::Nothing),
+        }
+    }
+
     /// Returns the bytes since the last full buffer.
     pub(crate) fn pending(&self) -> &[u8] {
         &self.buffer[..self.filled]
@@ -149,7 +160,7 @@ impl TarSink {
         let mut tar = match self.output.take() {
             Some(Output::Inline(tar)) => tar,
             Some(Output::Thread(worker)) => worker.join()?,
-            None => return Err(stopped()),
+            Some(Output::Nothing) | None => return Err(stopped()),
         };
         tar.write(&self.buffer[..self.filled])?;
         Ok((DiffId(tar.hasher.finish()), tar.size))
@@ -159,6 +170,11 @@ impl TarSink {
         let worker = match self.output.take() {
             Some(Output::Inline(tar)) => Worker::start(tar)?,
             Some(Output::Thread(worker)) => worker,
+            Some(Output::Nothing) => {
+                self.output = Some(Output::Nothing);
+                self.filled = 0;
+                return Ok(());
+            }
             None => return Err(stopped()),
         };
         let fresh = worker
