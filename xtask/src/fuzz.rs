@@ -47,7 +47,6 @@ fn fuzz(target: &str, seconds: u32) -> Result<()> {
     run.arg(target).args([&work, &kept]).arg("--");
     run.arg(format!("-max_total_time={seconds}"));
     run.arg(format!("-max_len={MAX_LENGTH}"));
-    // Threads that live as long as the process look like leaks, and are looked for at every input.
     run.args(["-detect_leaks=0", "-timeout=25", "-rss_limit_mb=4096"]);
     run.arg("-print_final_stats=1");
     command::run_command(&mut run)
@@ -101,6 +100,8 @@ fn cargo_fuzz(task: &str) -> Result<Command> {
     cargo.args(["cargo", TOOLCHAIN, "fuzz", task]);
     cargo.current_dir(command::root().join("fuzz"));
     cargo.env("PATH", path_with(&tools.join("bin"))?);
+    // Threads that live as long as the process look like leaks, and are looked for at every input.
+    cargo.env("ASAN_OPTIONS", "detect_leaks=0");
     // Cargo sets these for its own child; another toolchain must not see them.
     cargo.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
     Ok(cargo)

@@ -264,6 +264,48 @@ fn a_huge_claimed_size_is_an_early_end() {
     );
 }
 
+/// Of two sizes the one in the record counts, and what is no file has none: otherwise the content
+/// of a file would be entries to one reader and content to another (CVE-2025-62518).
+#[test]
+fn a_tar_in_a_tar_stays_content() {
+    let inner = tar_of(&[Member::file("smuggled", b"x")]);
+    let size = inner.len().to_string();
+    for claimed in [0, 512, 1 << 33] {
+        let outer = Member {
+            claimed_size: Some(claimed),
+            ..Member::file("outer", &inner).record("size", &size)
+        };
+        let link = Member {
+            claimed_size: Some(1024),
+            ..Member::symlink("link", "outer").record("size", "2048")
+        };
+        let layer = Layer::of(&tar_of(&[link, outer, Member::file("last", b"")]));
+        assert_eq!(
+            names_in_root(&layer),
+            ["last", "link", "outer"],
+            "{claimed}"
+        );
+        let tree = of_view(&layer.view());
+        assert_eq!(tree["outer"].content, Some(oci::Digest::of(&inner)));
+    }
+}
+
+#[test]
+fn names_and_targets_may_have_any_bytes() {
+    let name: Vec<u8> = (1..=255).filter(|byte| *byte != b'/').collect();
+    let (first, second) = name.split_at(127);
+    let layer = Layer::of(&tar_of(&[
+        Member::file(first, b"1"),
+        Member::symlink(second, &name),
+    ]));
+    let expected: Vec<String> = [first, second]
+        .map(|name| name.escape_ascii().to_string())
+        .to_vec();
+    let found: Vec<String> = names_in_root(&layer);
+    assert_eq!(found, expected);
+    assert_eq!(of_view(&layer.view())[&expected[1]].target, name);
+}
+
 #[test]
 fn huge_extended_headers_are_refused() {
     let mut tar = Tarball::new();

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 
+use oci::{Descriptor, MediaType};
 use registry::Client;
 use store::Source as _;
 
@@ -137,6 +138,20 @@ fn tags_come_in_pages() {
 
     let script = Script::in_turn(vec![Reply::json(200, r#"{"tags":null}"#)]);
     assert_eq!(script.remote().tags().expect("tags"), [""; 0]);
+}
+
+/// CVE-2020-15157: the addresses that a manifest gives for a layer are not even asked.
+#[test]
+fn the_addresses_of_a_foreign_layer_are_never_asked() {
+    let elsewhere = Script::in_turn(vec![Reply::new(200)]);
+    let script = Script::start(|_, asked| match asked.path().contains("/blobs/") {
+        true => Reply::new(404),
+        false => Reply::new(500),
+    });
+    let mut layer = Descriptor::of(MediaType::OCI_LAYER, b"content");
+    layer.urls = Some(vec![elsewhere.url("/layer")]);
+    assert!(script.remote().open_blob(&layer, 0).is_err());
+    assert_eq!(elsewhere.asked().len(), 0);
 }
 
 #[test]

@@ -352,6 +352,28 @@ fn documents_that_lie_are_refused() {
         },
         "unsupported layer media type `text/html`",
     );
+    for foreign in [
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    ] {
+        check(
+            &|source| {
+                let mut layer = source.layer(0);
+                layer.media_type = foreign.into();
+                layer.urls = Some(vec!["https://elsewhere.example/layer".to_owned()]);
+                let diff_id = DiffId(Digest::of(b"one"));
+                source.set_manifest(config_with(&[diff_id], "x"), vec![layer]);
+            },
+            foreign,
+        );
+    }
+    check(
+        &|source| {
+            let layers = vec![source.layer(0); 10_000];
+            source.set_manifest(config_with(&[], "x"), layers);
+        },
+        "names 10000 layers, limit 2000",
+    );
     check(
         &|source| {
             let layers = vec![source.layer(0); 2001];
@@ -374,6 +396,23 @@ fn documents_that_lie_are_refused() {
         "manifest sha256:",
     );
     assert!(store.images().expect("read").is_empty());
+}
+
+#[test]
+fn a_layer_of_an_absurd_size_is_refused_before_it_is_fetched() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for size in [1 << 50, u64::MAX] {
+        let mut source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+        let mut layer = source.layer(0);
+        layer.size = size;
+        let diff_id = DiffId(Digest::of(b"one"));
+        source.set_manifest(config_with(&[diff_id], "x"), vec![layer]);
+        let error = pull(&store, &source).expect_err("absurd");
+        assert_eq!(error.side(), Side::Target);
+        let text = error.to_string();
+        assert!(text.contains("not enough space in"), "{text}");
+    }
 }
 
 #[test]
