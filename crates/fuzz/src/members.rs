@@ -66,7 +66,10 @@ const XATTRS: [&[u8]; 9] = [
 #[derive(Debug, Clone)]
 pub(crate) enum Item {
     /// An entry, and what its content unpacks to.
-    Member { member: Member, content: Vec<u8> },
+    Member {
+        member: Box<Member>,
+        content: Vec<u8>,
+    },
     /// A global header that sets the group of all entries that follow.
     Group(u32),
 }
@@ -126,7 +129,10 @@ fn item(input: &mut Unstructured<'_>) -> Result<Item> {
         }
     };
     describe(input, &mut member)?;
-    Ok(Item::Member { member, content })
+    Ok(Item::Member {
+        member: Box::new(member),
+        content,
+    })
 }
 
 fn pattern(seed: u8, at: usize) -> u8 {
@@ -212,7 +218,7 @@ fn path(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         if number > 0 {
             path.push(b'/');
         }
-        path.extend_from_slice(*input.choose(&NAMES)?);
+        path.extend_from_slice(input.choose(&NAMES)?);
     }
     Ok(path)
 }

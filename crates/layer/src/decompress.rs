@@ -420,6 +420,16 @@ mod tests {
     }
 
     #[test]
+    fn a_window_of_gigabytes_is_refused() {
+        // A frame of one empty block that asks for a window of 2 GiB.
+        let zstd = b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00";
+        assert!(unpack(zstd).is_err());
+        let mut allowed = *zstd;
+        allowed[5] = 0x88;
+        assert_eq!(unpack(&allowed).unwrap(), (Format::Zstd, Vec::new()));
+    }
+
+    #[test]
     fn several_parts_are_one_stream() {
         for format in PACKED {
             let twice = [packed(format), packed(format)].concat();

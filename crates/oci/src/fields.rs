@@ -52,8 +52,12 @@ impl<'de> Visitor<'de> for PlainFields {
             }
             match name.as_str() {
                 // Whoever writes them chooses their names.
-                "annotations" => drop(map.next_value::<IgnoredAny>()?),
-                _ => drop(map.next_value::<PlainFields>()?),
+                "annotations" => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                _ => {
+                    map.next_value::<PlainFields>()?;
+                }
             }
         }
         Ok(self)
