@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: one fuzz target for some time; see docs/fuzzing.md.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +20,8 @@ const CARGO_FUZZ: &str = "0.13.2";
 const MAX_LENGTH: u32 = 16 << 10;
 /// The most that all kept inputs of a target may have.
 const MAX_CORPUS: u64 = 28 << 10;
+/// The most that one of them may have.
+const MAX_KEPT: u64 = 1 << 10;
 
 /// Runs or minimizes a target.
 pub fn run(args: &[String]) -> Result<()> {
@@ -52,8 +55,8 @@ fn fuzz(target: &str, seconds: u32) -> Result<()> {
     command::run_command(&mut run)
 }
 
-/// Keeps, of all inputs that were found, the smallest of those that differ in what they reach, as
-/// many as fit.
+/// Keeps, of the inputs that differ in what they reach, as many small ones as fit beside those that
+/// are kept already.
 fn minimize(target: &str) -> Result<()> {
     let root = command::root().join("fuzz");
     let (work, kept) = (
@@ -66,20 +69,26 @@ fn minimize(target: &str) -> Result<()> {
         .arg(&work)
         .args(["--", "-detect_leaks=0"]);
     command::run_command(&mut reduce)?;
-    let mut inputs = Vec::new();
-    for entry in std::fs::read_dir(&work)? {
-        let entry = entry?;
-        inputs.push((entry.metadata()?.len(), entry.path()));
+    let size = |path: &Path| -> Result<u64> { Ok(path.metadata()?.len()) };
+    let files = |directory: &Path| -> Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path()));
+        entries.collect()
+    };
+    let mut total = 0;
+    for path in files(&kept)? {
+        total += size(&path)?;
     }
-    inputs.sort();
-    let mut room = MAX_CORPUS;
-    for (size, path) in inputs {
-        let Some(left) = room.checked_sub(size) else {
-            break;
-        };
-        room = left;
-        let name = path.file_name().context("a file without a name")?;
-        std::fs::copy(&path, kept.join(name))?;
+    // They are named by their SHA-1: this order is as good as a random one.
+    let mut found = files(&work)?;
+    found.sort();
+    for path in found {
+        let length = size(&path)?;
+        let place = kept.join(path.file_name().context("a file without a name")?);
+        if length > MAX_KEPT || total + length > MAX_CORPUS || place.exists() {
+            continue;
+        }
+        std::fs::copy(&path, place)?;
+        total += length;
     }
     Ok(())
 }
@@ -108,7 +117,7 @@ fn cargo_fuzz(task: &str) -> Result<Command> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "xtask is a binary of its own")]
-fn path_with(directory: &std::path::Path) -> Result<std::ffi::OsString> {
+fn path_with(directory: &Path) -> Result<std::ffi::OsString> {
     let known = std::env::var_os("PATH").unwrap_or_default();
     let all = std::env::split_paths(&known).chain([directory.to_owned()]);
     Ok(std::env::join_paths(all)?)

@@ -12,7 +12,7 @@ use crate::{members, model, seen};
 
 /// Makes a tar of the choices in `data`, and a layer of the tar; mounts its index read-only with
 /// the tar as its device, and compares every path, type, owner, mode, time, attribute, number of
-/// links and content with what the tar means. A fourth of the layers is unpacked, too, and compared.
+/// links and content with what the tar means. A sixteenth of the layers is unpacked, too, and compared.
 /// Needs root, and best a mount namespace of its own.
 pub fn erofs_writer(data: &[u8]) {
     let Ok(items) = members::items(&mut Unstructured::new(data)) else {
@@ -32,7 +32,7 @@ pub fn erofs_writer(data: &[u8]) {
     hide_unreadable(&mut expected);
     seen::assert_same(&seen::of_directory(&at), &expected);
     drop(mounted);
-    if data.len().is_multiple_of(4) && fits_a_disk(&expected) {
+    if data.len().is_multiple_of(16) && fits_a_disk(&expected) {
         let layer = scratch.layer();
         layer::tree::unpack(&layer).unwrap_or_else(|error| panic!("{error:?}\n{items:?}"));
         let mut unpacked = seen::of_directory(&layer.tree());
