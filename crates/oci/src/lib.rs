@@ -7,6 +7,7 @@
 mod config;
 mod descriptor;
 mod digest;
+mod fields;
 mod manifest;
 mod past_name;
 mod platform;

@@ -113,14 +113,21 @@ impl Reference {
         format!("{}/{}", self.registry, self.path)
     }
 
-    /// Returns the registry and path as people write them: `ubuntu`.
+    /// Returns the registry and path as people write them: `ubuntu`. Where that would read as
+    /// another name, as `docker.io/evil.example/a` would without its registry, it is the full form.
     pub fn familiar_repository(&self) -> String {
         if self.registry != DEFAULT_REGISTRY {
             return self.repository();
         }
-        match self.path.strip_prefix("library/") {
-            Some(name) if !name.contains('/') => name.to_owned(),
-            _ => self.path.clone(),
+        let short = match self.path.strip_prefix("library/") {
+            Some(name) if !name.contains('/') => name,
+            _ => &self.path,
+        };
+        match Self::parse(short) {
+            Ok(read) if read.registry == self.registry && read.path == self.path => {
+                short.to_owned()
+            }
+            _ => self.repository(),
         }
     }
 
@@ -289,6 +296,22 @@ mod tests {
             expected.map_err(str::to_owned),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_familiar_name_never_reads_as_another_one() {
+        let id = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        for name in [
+            "docker.io/evil.example/a:1",
+            "docker.io/localhost/a",
+            &format!("docker.io/library/{id}"),
+        ] {
+            let reference = Reference::parse(name).expect("valid");
+            assert_eq!(reference.familiar(), name);
+            assert_eq!(Reference::parse(&reference.familiar()), Ok(reference));
+        }
+        let short = Reference::parse("docker.io/team/a").expect("valid");
+        assert_eq!(short.familiar(), "team/a");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Disks that fill up.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -141,5 +142,34 @@ fn privileged_a_failed_import_gives_its_space_back() {
         "{outcome}"
     );
     assert!(disk.settles_below(4 << 20), "{}", disk.used());
+    strata.run(&["import", "small.tar", "small:1"]).succeeded();
+}
+
+#[test]
+fn privileged_a_decompression_bomb_is_told_and_leaves_nothing() {
+    let strata = strata();
+    let disk = SmallDisk::under(&strata);
+    let length = 1 << 30;
+    let bomb = Member {
+        claimed_size: Some(length),
+        ..Member::file("zeros", b"")
+    };
+    let head = Tarball::new().push(&bomb).unfinished();
+    let mut tar = head.as_slice().chain(std::io::repeat(0).take(length));
+    let mut packed = Vec::new();
+    let zstd = layer::Compression::Zstd { level: 1 };
+    layer::compress(&mut tar, &mut packed, zstd).expect("compressed");
+    assert!(packed.len() < 1 << 20, "{}", packed.len());
+    write(&strata, "bomb.tar.zst", &packed);
+    let outcome = strata.run(&["import", "bomb.tar.zst", "bomb:1"]);
+    assert!(
+        outcome.stderr.contains("No space left on device: ")
+            && outcome.stderr.contains("are not for layers"),
+        "{outcome}"
+    );
+    assert_eq!(outcome.code, 1);
+    assert!(disk.settles_below(4 << 20), "{}", disk.used());
+    assert_eq!(strata.run(&["images", "-q"]).stdout(), "");
+    write(&strata, "small.tar", &zeros(1 << 20));
     strata.run(&["import", "small.tar", "small:1"]).succeeded();
 }
