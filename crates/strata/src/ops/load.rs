@@ -10,7 +10,7 @@ use store::{
 
 use super::layers::{decompress, unpack};
 use super::pull::keep_index;
-use super::with_room;
+use super::{make_room, with_room};
 use crate::Engine;
 
 /// Where an archive is.
@@ -69,7 +69,7 @@ pub fn load(
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Vec<Loaded>, LoadError> {
     let store = engine.store();
-    store.make_room()?;
+    make_room(store)?;
     let lock = store.lock_shared()?;
     let archive = match input {
         ArchiveInput::Path(path) => Archive::open(store, path, &decompress)?,

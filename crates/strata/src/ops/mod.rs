@@ -27,4 +27,4 @@ pub mod save;
 pub mod tidy;
 
 use parallel::parallel_layers;
-use room::with_room;
+use room::{make_room, with_room};

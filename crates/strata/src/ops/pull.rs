@@ -10,7 +10,7 @@ use store::{
 };
 
 use super::layers::unpack;
-use super::with_room;
+use super::{make_room, with_room};
 use crate::Engine;
 
 /// Why an image was not pulled. Layers that arrived stay, and are not fetched again.
@@ -62,6 +62,7 @@ pub fn pull(
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Pulled, PullError> {
     let store = engine.store();
+    make_room(store)?;
     with_room(store, PullError::is_lack_of_room, || {
         let lock = store.lock_shared()?;
         let remote = engine.client()?.repository(name)?;
@@ -81,6 +82,7 @@ pub fn pull_all_platforms(
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Pulled, PullError> {
     let store = engine.store();
+    make_room(store)?;
     with_room(store, PullError::is_lack_of_room, || {
         pull_index(engine, name, platform, events)
     })

@@ -58,16 +58,36 @@ fn write(strata: &CommandLine, name: &str, content: &[u8]) {
     std::fs::write(strata.work(name), content).expect("written");
 }
 
+/// Makes an image of a file of `length` zeros, and `saved.tar` of it.
+fn save_large(strata: &CommandLine, name: &str, length: usize) {
+    write(strata, "large.tar", &zeros(length));
+    strata.run(&["import", "large.tar", name]).succeeded();
+    strata.run(&["save", "-o", "saved.tar", name]).succeeded();
+}
+
+#[test]
+fn privileged_what_a_killed_command_left_makes_way_for_an_archive_from_a_pipe() {
+    let source = strata();
+    save_large(&source, "large:1", 14 << 20);
+    let saved = std::fs::read(source.work("saved.tar")).expect("read");
+    let strata = strata();
+    let _disk = SmallDisk::under(&strata);
+    assert_eq!(strata.run(&["images", "-q"]).stdout(), "");
+    let left = strata.path("root").join("ingest/killed.scratch");
+    std::fs::create_dir(&left).expect("made");
+    std::fs::write(left.join("tar"), vec![1; 40 << 20]).expect("written");
+    strata.run_with(&["load"], &saved).succeeded();
+    assert!(!left.exists());
+}
+
 #[test]
 fn privileged_what_does_not_fit_is_told_before_it_is_fetched() {
     let server = strata();
     let served = server.serve(&["--allow-push"]);
     let name = format!("{}/large:1", served.address());
     let source = strata();
-    write(&source, "large.tar", &zeros(64 << 20));
-    source.run(&["import", "large.tar", &name]).succeeded();
+    save_large(&source, &name, 64 << 20);
     source.run(&["push", &name]).succeeded();
-    source.run(&["save", "-o", "saved.tar", &name]).succeeded();
     let strata = strata();
     let disk = SmallDisk::under(&strata);
     let saved = source.work("saved.tar");
@@ -96,10 +116,8 @@ fn privileged_what_is_held_for_an_undo_makes_way_for_what_comes() {
     let served = server.serve(&["--allow-push"]);
     let name = format!("{}/large:1", served.address());
     let source = strata();
-    write(&source, "large.tar", &zeros(28 << 20));
-    source.run(&["import", "large.tar", &name]).succeeded();
+    save_large(&source, &name, 28 << 20);
     source.run(&["push", &name]).succeeded();
-    source.run(&["save", "-o", "saved.tar", &name]).succeeded();
     let saved = source.work("saved.tar");
     let strata = strata().variable("STRATA_UNDO_WINDOW", "1h");
     let disk = SmallDisk::under(&strata);
