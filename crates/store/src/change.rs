@@ -3,7 +3,7 @@
 use oci::{Digest, ImageId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::{Store, StoreError, Timestamp, db};
+use crate::{Store, StoreError, Timestamp, db, tag_document};
 
 /// What a tag leads to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,11 +40,7 @@ impl TagState {
         let document = match digest.optional()? {
             Some(digest) => Some(Document {
                 digest,
-                parts: parts(
-                    connection,
-                    "SELECT part FROM served_parts WHERE name = ?1",
-                    key,
-                )?,
+                parts: parts(connection, key)?,
             }),
             None => None,
         };
@@ -58,8 +54,7 @@ impl TagState {
     /// Has the tag `key` lead there.
     pub(crate) fn write(&self, tx: &Connection, key: &str) -> Result<(), StoreError> {
         tx.execute("DELETE FROM tags WHERE name = ?1", [key])?;
-        tx.execute("DELETE FROM served_parts WHERE name = ?1", [key])?;
-        tx.execute("DELETE FROM served WHERE name = ?1", [key])?;
+        tag_document::remove(tx, key)?;
         let image = self.image.map(|id| *id.digest().as_bytes());
         if let Some(image) = &image {
             tx.execute(
@@ -68,16 +63,7 @@ impl TagState {
             )?;
         }
         if let Some(document) = &self.document {
-            tx.execute(
-                "INSERT INTO served (name, document, image) VALUES (?1, ?2, ?3)",
-                params![key, document.digest.as_bytes(), image],
-            )?;
-            for part in &document.parts {
-                tx.execute(
-                    "INSERT INTO served_parts (name, part) VALUES (?1, ?2)",
-                    params![key, part.as_bytes()],
-                )?;
-            }
+            tag_document::insert(tx, key, document, self.image.as_ref())?;
         }
         Ok(())
     }
@@ -87,8 +73,8 @@ impl TagState {
     }
 }
 
-fn parts(connection: &Connection, query: &str, key: &str) -> Result<Vec<Digest>, StoreError> {
-    let mut query = connection.prepare_cached(query)?;
+fn parts(connection: &Connection, key: &str) -> Result<Vec<Digest>, StoreError> {
+    let mut query = connection.prepare_cached("SELECT part FROM served_parts WHERE name = ?1")?;
     let rows = query.query_map([key], |row| db::digest(row, 0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

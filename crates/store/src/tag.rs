@@ -21,15 +21,7 @@ impl Store {
                 return Err(StoreError::ImageNotFound(*id));
             }
             if let Some(digest) = digest.or(name.digest()) {
-                let repository = name.repository();
-                change::of_digest(self, tx, (&repository, digest), || {
-                    tx.execute(
-                        "INSERT OR REPLACE INTO repo_digests (repository, digest, image)
-                            VALUES (?1, ?2, ?3)",
-                        params![repository, digest.as_bytes(), id.digest().as_bytes()],
-                    )?;
-                    Ok(())
-                })?;
+                set_digest(self, tx, (&name.repository(), digest), Some(id))?;
             }
             if name.digest().is_none() {
                 set(self, tx, name, id)?;
@@ -147,6 +139,30 @@ pub(crate) fn find_digest(
     Ok(found.optional()?.map(ImageId))
 }
 
+/// Has a repository have an image under a manifest digest, or nothing.
+pub(crate) fn set_digest(
+    store: &Store,
+    tx: &Connection,
+    (repository, digest): (&str, &Digest),
+    image: Option<&ImageId>,
+) -> Result<(), StoreError> {
+    let key = digest.as_bytes();
+    change::of_digest(store, tx, (repository, digest), || {
+        match image {
+            Some(image) => tx
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO repo_digests (repository, digest, image)
+                        VALUES (?1, ?2, ?3)",
+                )?
+                .execute(params![repository, key, image.digest().as_bytes()])?,
+            None => tx
+                .prepare_cached("DELETE FROM repo_digests WHERE repository = ?1 AND digest = ?2")?
+                .execute(params![repository, key])?,
+        };
+        Ok(())
+    })
+}
+
 fn set(store: &Store, tx: &Connection, name: &Reference, id: &ImageId) -> Result<(), StoreError> {
     let now = Timestamp::now();
     let after = id.digest().as_bytes();
@@ -176,11 +192,7 @@ pub(crate) fn remove(
     if let Some(digest) = name.digest() {
         let repository = name.repository();
         let before = find_digest(tx, &repository, digest)?;
-        change::of_digest(store, tx, (&repository, digest), || {
-            tx.prepare_cached("DELETE FROM repo_digests WHERE repository = ?1 AND digest = ?2")?
-                .execute(params![repository, digest.as_bytes()])?;
-            Ok(())
-        })?;
+        set_digest(store, tx, (&repository, digest), None)?;
         return Ok(before);
     }
     let before = find(tx, name)?;

@@ -4,6 +4,7 @@
 use oci::{Digest, ImageId, Reference};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::change::Document;
 use crate::tag::key;
 use crate::{Store, StoreError, change, db, tag};
 
@@ -138,19 +139,12 @@ pub(crate) fn forget_stale(tx: &Connection) -> Result<(), StoreError> {
 
 fn set(tx: &Connection, key: &str, new: &TagDocument<'_>) -> Result<(), StoreError> {
     remove(tx, key)?;
-    tx.execute(
-        "INSERT INTO served (name, document, image) VALUES (?1, ?2, ?3)",
-        params![
-            key,
-            new.document.as_bytes(),
-            new.image.as_ref().map(|image| image.digest().as_bytes())
-        ],
-    )?;
-    for part in new.parts.iter().chain([&new.document]) {
-        tx.execute(
-            "INSERT OR IGNORE INTO served_parts (name, part) VALUES (?1, ?2)",
-            params![key, part.as_bytes()],
-        )?;
+    let document = Document {
+        digest: new.document,
+        parts: new.parts.iter().chain([&new.document]).copied().collect(),
+    };
+    insert(tx, key, &document, new.image.as_ref())?;
+    for part in &document.parts {
         // The document holds it from now on.
         tx.execute(
             "UPDATE blobs SET leased_until = 0 WHERE digest = ?1",
@@ -160,7 +154,28 @@ fn set(tx: &Connection, key: &str, new: &TagDocument<'_>) -> Result<(), StoreErr
     Ok(())
 }
 
-fn remove(tx: &Connection, key: &str) -> Result<bool, StoreError> {
+/// Gives a tag that has no document one. The parts are all that it leads to, itself too.
+pub(crate) fn insert(
+    tx: &Connection,
+    key: &str,
+    document: &Document,
+    image: Option<&ImageId>,
+) -> Result<(), StoreError> {
+    let image = image.map(|image| image.digest().as_bytes());
+    tx.execute(
+        "INSERT INTO served (name, document, image) VALUES (?1, ?2, ?3)",
+        params![key, document.digest.as_bytes(), image],
+    )?;
+    for part in &document.parts {
+        tx.execute(
+            "INSERT OR IGNORE INTO served_parts (name, part) VALUES (?1, ?2)",
+            params![key, part.as_bytes()],
+        )?;
+    }
+    Ok(())
+}
+
+pub(crate) fn remove(tx: &Connection, key: &str) -> Result<bool, StoreError> {
     tx.execute("DELETE FROM served_parts WHERE name = ?1", [key])?;
     Ok(tx.execute("DELETE FROM served WHERE name = ?1", [key])? > 0)
 }

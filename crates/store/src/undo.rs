@@ -11,9 +11,7 @@ use rusqlite::{Connection, params};
 
 use crate::change::{DigestChange, TagChange, TagState};
 use crate::operation::IMAGE_COLUMNS;
-use crate::{
-    Operation, Store, StoreError, blob, change, db, image, journal, layer, operation, tag,
-};
+use crate::{Operation, Store, StoreError, blob, change, db, image, journal, operation, tag};
 
 /// What an undo did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,8 +172,7 @@ impl Store {
         }
         let mut missing = Vec::new();
         for layer in removed.layers {
-            let found = layer::find(connection, &layer, self.boot_id())?;
-            if found.is_none() || !self.layer_dir(&layer).join("tar").exists() {
+            if self.find_layer(connection, &layer)?.is_none() {
                 missing.push(layer);
             }
         }
@@ -261,9 +258,7 @@ impl Store {
         {
             return Ok(true);
         }
-        let layer = DiffId(*digest);
-        let found = layer::find(connection, &layer, self.boot_id())?;
-        Ok(found.is_some() && self.layer_dir(&layer).join("tar").exists())
+        Ok(self.find_layer(connection, &DiffId(*digest))?.is_some())
     }
 
     fn apply(&self, tx: &Connection, plan: &Plan) -> Result<(), StoreError> {
@@ -290,7 +285,7 @@ impl Store {
         }
         for change in &plan.digests {
             let of = (change.repository.as_str(), &change.digest);
-            change::of_digest(self, tx, of, || write_digest(tx, change))?;
+            tag::set_digest(self, tx, of, change.before.as_ref())?;
         }
         tx.execute(
             "UPDATE operations SET undone_by = ?2, held_until = 0 WHERE seq = ?1",
@@ -394,23 +389,6 @@ fn plan_digest(
         None => plan.undo.restored.push(Restored::Untagged(name)),
     }
     plan.digests.push(change);
-    Ok(())
-}
-
-fn write_digest(tx: &Connection, change: &DigestChange) -> Result<(), StoreError> {
-    let DigestChange {
-        repository, digest, ..
-    } = change;
-    match change.before {
-        Some(image) => tx.execute(
-            "INSERT OR REPLACE INTO repo_digests (repository, digest, image) VALUES (?1, ?2, ?3)",
-            params![repository, digest.as_bytes(), image.digest().as_bytes()],
-        )?,
-        None => tx.execute(
-            "DELETE FROM repo_digests WHERE repository = ?1 AND digest = ?2",
-            params![repository, digest.as_bytes()],
-        )?,
-    };
     Ok(())
 }
 

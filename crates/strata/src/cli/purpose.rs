@@ -49,18 +49,15 @@ pub(crate) fn window(text: Option<&str>) -> Result<UndoWindow, CommandError> {
 fn text(kind: &str, command: &Command, arguments: &Arguments) -> String {
     let mut words = vec![kind.to_owned()];
     for flag in command.flags {
+        let name = match flag.short {
+            Some(letter) => format!("-{letter}"),
+            None => format!("--{}", flag.long),
+        };
         if flag.value == Value::Switch && arguments.is_on(flag.long) {
-            words.push(match flag.short {
-                Some(letter) => format!("-{letter}"),
-                None => format!("--{}", flag.long),
-            });
+            words.push(name);
         } else if TOLD.contains(&flag.long) {
             for value in arguments.all(flag.long) {
-                words.push(match flag.short {
-                    Some(letter) => format!("-{letter}"),
-                    None => format!("--{}", flag.long),
-                });
-                words.push(word(value));
+                words.extend([name.clone(), word(value)]);
             }
         }
     }
