@@ -7,6 +7,7 @@ mod archives;
 mod build;
 mod containers;
 mod copying;
+mod file_system;
 mod full_disk;
 mod images;
 mod many;
