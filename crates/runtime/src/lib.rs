@@ -24,6 +24,7 @@ pub use environment::{DEFAULT_PATH, Environment};
 pub use error::StartError;
 pub use running::{Exit, Running, Terminal, WaitError};
 pub use spec::{
-    Access, BindMount, Network, NewPrivileges, Process, Seccomp, Security, Spec, Stdio,
+    Access, BindMount, BindSource, MemoryFile, Network, NewPrivileges, Process, Seccomp, Security,
+    Spec, Stdio,
 };
 pub use start::start;

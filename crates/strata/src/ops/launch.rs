@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use layer::{LayerDir, RootfsError, RootfsOptions};
-use runtime::{Access, BindMount, Environment, Exit, Network, Process, Running, Spec, Stdio};
+use runtime::{
+    Access, BindMount, BindSource, Environment, Exit, Network, Process, Running, Spec, Stdio,
+};
 use runtime::{Security, StartError};
 use store::{ContainerError, ContainerState, Store, StoreError, Timestamp};
 
@@ -184,7 +186,8 @@ fn mounts(directory: &Path, container: &Container) -> Result<Vec<BindMount>, Lau
         }
         fs::write(&path, content).map_err(at(&path))?;
         mounts.push(BindMount {
-            source: path,
+            source: BindSource::Host(path),
+            inside: String::new(),
             target,
             access: Access::ReadWrite,
         });
@@ -194,7 +197,8 @@ fn mounts(directory: &Path, container: &Container) -> Result<Vec<BindMount>, Lau
             make_directory(&bind.source)?;
         }
         mounts.push(BindMount {
-            source: bind.source.clone(),
+            source: BindSource::Host(bind.source.clone()),
+            inside: String::new(),
             target: bind.target.clone(),
             access: bind.access(),
         });
