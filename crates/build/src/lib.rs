@@ -35,10 +35,10 @@ pub use error::{BuildError, Location, SolveError};
 pub use event::{Event, LogStream, StepId};
 pub use located::Located;
 pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
-pub use options::{BuildContext, BuildOptions, CacheUse, Network};
+pub use options::{BuildContext, BuildOptions, CacheUse, Network, Secret};
 pub use plan::{CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, plan};
 pub use run::RunError;
 pub use vertex::{
-    Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Operation, Origin,
-    RunStep, Script, Vertex, Workdir,
+    Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,
+    Operation, Origin, RunStep, Script, Vertex, Workdir,
 };

@@ -38,6 +38,35 @@ pub struct BuildOptions {
     pub network: Network,
     /// How many steps may run at once; at least one does.
     pub jobs: usize,
+    /// `--secret`, by name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`: the sockets of agents, by name.
+    pub agents: BTreeMap<String, PathBuf>,
+}
+
+/// What only those steps see that ask for it: it is in no layer, no history and no record.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// How many bytes a secret may have, as in BuildKit.
+    pub const MAX_SIZE: usize = 500 << 10;
+
+    /// Keeps a secret; `None` when it is too large.
+    pub fn new(content: Vec<u8>) -> Option<Self> {
+        (content.len() <= Self::MAX_SIZE).then_some(Self(content))
+    }
+
+    /// Returns what it says.
+    pub(crate) fn content(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl BuildOptions {

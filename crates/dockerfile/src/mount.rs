@@ -99,7 +99,7 @@ pub enum MountKind {
 }
 
 /// The mode and owner of something that a mount makes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Ownership {
     /// `mode=`, written in octal.
     pub mode: Option<u32>,
@@ -110,7 +110,7 @@ pub struct Ownership {
 }
 
 /// What concurrent users of a cache mount do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum CacheSharing {
     /// Use it together.
     #[default]

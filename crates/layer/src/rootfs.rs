@@ -184,6 +184,35 @@ pub fn mount(options: &RootfsOptions<'_>) -> Result<Mount, RootfsError> {
     })?)
 }
 
+/// Mounts one layer that is in no store, attached nowhere; read-only. Its tar and index, or its
+/// unpacked tree, must stay for as long as the mount is used.
+pub fn mount_alone(layer: &LayerDir, form: Form) -> Result<Mount, RootfsError> {
+    match form {
+        Form::Erofs => Ok(Mount::erofs(&layer.index(), &layer.tar())?),
+        Form::Tree => {
+            tree::unpack(layer)?;
+            read_only(&layer.tree())
+        }
+    }
+}
+
+/// Returns the mount with an upper directory over it, which takes what is written; it is made in
+/// `directory`, which exists and is not mounted again.
+pub fn over(below: &Mount, directory: &Path) -> Result<Mount, RootfsError> {
+    check_upper(directory)?;
+    let [upper, work] = ["upper", "work"].map(|name| directory.join(name));
+    create_directory(&upper)?;
+    create_directory(&work)?;
+    Ok(Mount::overlay(&OverlayOptions {
+        lower: &[Lower::Fd(below.as_fd())],
+        upper: Some(Upper {
+            upper: &upper,
+            work: &work,
+        }),
+        volatile: true,
+    })?)
+}
+
 /// Removes the shared mount of a layer, and the bases that lie on it. Overlays that use the mount
 /// keep it alive out of sight.
 pub fn unmount_layer(mounts: &Path, diff_id: &DiffId) -> Result<Unmounted, RootfsError> {

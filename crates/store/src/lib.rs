@@ -7,6 +7,7 @@ mod archive;
 mod blob;
 mod blob_writer;
 mod build;
+mod cache_mount;
 mod change;
 mod container;
 mod db;
@@ -42,6 +43,7 @@ pub use archive::{
 };
 pub use blob_writer::{BlobWriter, NewBlob};
 pub use build::BuildRecord;
+pub use cache_mount::{CacheHold, CacheMount, CacheRecord};
 pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
 pub use error::StoreError;
 pub use exchange::{

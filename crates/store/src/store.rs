@@ -9,6 +9,7 @@
 //!   blobs/sha256/   content as transferred
 //!   layers/         one directory for each DiffId
 //!   containers/     one directory for each container
+//!   caches/         directories of `RUN --mount=type=cache`
 //!   context/        what is remembered of build contexts
 //!   ingest/         partial downloads and scratch
 //!   trash/          to be deleted
@@ -35,11 +36,12 @@ use crate::operation::Scope;
 use crate::{Recovery, StoreError, lock, sync};
 
 /// The directories under the root, parents first.
-const DIRECTORIES: [&str; 7] = [
+const DIRECTORIES: [&str; 8] = [
     "blobs",
     "blobs/sha256",
     "layers",
     "containers",
+    "caches",
     "context",
     "ingest",
     "trash",

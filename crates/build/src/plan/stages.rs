@@ -65,7 +65,7 @@ pub enum StageBase {
     Image(Reference),
 }
 
-/// What `COPY --from` reads.
+/// What `--from` of `COPY`, or `from` of a mount, reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyFrom {
     /// The stage with this index.
@@ -139,12 +139,12 @@ impl Plan {
                 add(reference, &stage.platform, stage.span);
             }
             for instruction in &stage.instructions {
-                if let Instruction::Copy(copy) = &instruction.value
-                    && let Some(from) = &copy.from
-                    && let Ok(CopyFrom::Image(reference)) =
-                        self.resolve_from(from, index, instruction.span)
-                {
-                    add(&reference, &self.platform, instruction.span);
+                for from in sources(&instruction.value) {
+                    if let Ok(CopyFrom::Image(reference)) =
+                        self.resolve_from(&from, index, instruction.span)
+                    {
+                        add(&reference, &self.platform, instruction.span);
+                    }
                 }
             }
         }

@@ -24,7 +24,7 @@ const INLINE_MODE: u32 = 0o644;
 const UNNAMED: &str = "__unnamed__";
 
 /// What a step copies.
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     /// The layers that `--from` names.
     view: Option<View>,
     items: Vec<Input>,
@@ -44,7 +44,7 @@ enum Input {
 impl Inputs {
     /// Finds what a step copies and reads what the stat cache does not know. `source` are the
     /// layers that `--from` names.
-    pub(super) fn find(
+    pub(crate) fn find(
         environment: &Environment<'_>,
         files: &Files,
         source: &[DiffId],
@@ -110,8 +110,23 @@ impl Inputs {
         Ok(lines)
     }
 
+    /// Returns the name of what is copied when it is one thing and no directory.
+    pub(crate) fn single_file(&self) -> Option<String> {
+        let [Input::Local(selections)] = self.items.as_slice() else {
+            return None;
+        };
+        let [selection] = selections.as_slice() else {
+            return None;
+        };
+        let is_directory = |(_, file): &(Vec<u8>, SourceFile)| file.kind == EntryKind::Directory;
+        match selection.files.first().is_some_and(is_directory) {
+            true => None,
+            false => Some(String::from_utf8_lossy(&selection.name).into_owned()),
+        }
+    }
+
     /// Writes the layer of a step on top of `parent`.
-    pub(super) fn write(
+    pub(crate) fn write(
         self,
         environment: &Environment<'_>,
         files: &Files,

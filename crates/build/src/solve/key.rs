@@ -25,15 +25,15 @@ impl Key {
         }
     }
 
-    /// The key of a `RUN` on top of `parent`.
+    /// The key of a `RUN` on top of `parent`, with what counts of its mounts.
     pub(super) fn run(
         step: &RunStep,
         parent: &[DiffId],
-        network: Network,
-        epoch: Option<i64>,
+        (network, epoch): (Network, Option<i64>),
+        mounts: Vec<Value>,
     ) -> Self {
         let script = step.script.as_ref();
-        Self::of(json!({
+        let mut ingredients = json!({
             "format": FORMAT,
             "step": "run",
             "parent": chain(parent),
@@ -44,7 +44,11 @@ impl Key {
             "network": match network { Network::Host => "host", Network::None => "none" },
             "script": script.map(|script| json!([script.name, script.content])),
             "epoch": epoch,
-        }))
+        });
+        if !mounts.is_empty() {
+            ingredients["mounts"] = Value::Array(mounts);
+        }
+        Self::of(ingredients)
     }
 
     /// The key of a `WORKDIR` on top of `parent`.
@@ -126,6 +130,7 @@ mod tests {
             cwd: "/".to_owned(),
             network: None,
             script: None,
+            mounts: Vec::new(),
         }
     }
 
@@ -135,7 +140,8 @@ mod tests {
 
     #[test]
     fn every_ingredient_changes_the_key_and_proxies_do_not() {
-        let key = |step: &RunStep| Key::run(step, &layer("a"), Network::Host, None).digest;
+        let key =
+            |step: &RunStep| Key::run(step, &layer("a"), (Network::Host, None), Vec::new()).digest;
         let base = key(&run());
         let text = |text: &str| vec![text.to_owned()];
         for other in [
@@ -165,21 +171,21 @@ mod tests {
             }),
             base
         );
-        let other = Key::run(&run(), &layer("b"), Network::Host, None).digest;
+        let other = Key::run(&run(), &layer("b"), (Network::Host, None), Vec::new()).digest;
         assert_ne!(other, base);
         assert_ne!(
-            Key::run(&run(), &layer("a"), Network::None, None).digest,
+            Key::run(&run(), &layer("a"), (Network::None, None), Vec::new()).digest,
             base
         );
         assert_ne!(
-            Key::run(&run(), &layer("a"), Network::Host, Some(1)).digest,
+            Key::run(&run(), &layer("a"), (Network::Host, Some(1)), Vec::new()).digest,
             base
         );
     }
 
     #[test]
     fn a_key_is_the_digest_of_its_ingredients() {
-        let key = Key::run(&run(), &[], Network::Host, None);
+        let key = Key::run(&run(), &[], (Network::Host, None), Vec::new());
         let bytes = serde_json::to_vec(&key.ingredients).expect("valid");
         assert_eq!(Digest::of(&bytes), key.digest);
         assert_eq!(key.ingredients["parent"], Value::Null);

@@ -100,7 +100,7 @@ impl Bench {
         ));
         for name in [
             "sh", "echo", "cat", "ls", "mkdir", "touch", "rm", "id", "chmod", "stat", "env",
-            "sleep", "mv", "date", "ln", "test", "true",
+            "sleep", "mv", "date", "ln", "test", "true", "wc", "grep", "cp", "dd",
         ] {
             let path = format!("bin/{name}");
             files.push((entry(&path, link("busybox"), 0o777), Vec::new()));
@@ -216,6 +216,8 @@ impl Bench {
             epoch: None,
             network: Network::None,
             jobs: 2,
+            secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use strata::ops::image_build::ImageBuildError;
 
 use super::background;
 use super::build_display::{BuildDisplay, Style, watch};
+use super::build_secrets;
 use super::build_source::source;
 use super::command::{Arity, Command};
 use super::environment::variable;
@@ -66,7 +67,17 @@ pub(crate) const COMMAND: Command = Command {
         )
         .short('q'),
         Flag::switched_on("rm", "Ignored: steps leave no containers behind"),
+        Flag::many(
+            "secret",
+            "stringArray",
+            "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")",
+        ),
         Flag::one("sbom", "string", "Only false: images get no attestation"),
+        Flag::many(
+            "ssh",
+            "stringArray",
+            "SSH agent socket to expose to the build (format: \"default|<id>[=<socket>]\")",
+        ),
         Flag::many(
             "tag",
             "list",
@@ -99,11 +110,9 @@ pub(crate) const COMMAND: Command = Command {
         "no-cache-filter",
         "output",
         "push",
-        "secret",
         "security-opt",
         "shm-size",
         "squash",
-        "ssh",
         "ulimit",
     ],
     arity: Arity::Exactly(1),
@@ -233,6 +242,8 @@ fn options(arguments: &Arguments, session: &Session) -> Result<BuildOptions, Com
             }
         },
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        secrets: build_secrets::secrets(arguments)?,
+        agents: build_secrets::agents(arguments)?,
     })
 }
 

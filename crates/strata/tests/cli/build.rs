@@ -173,3 +173,65 @@ fn an_image_that_says_something_old_is_listed_as_made_now() {
     let until = shown(&["images", "-q", "-f", "until=1h"]);
     assert_eq!(until, "");
 }
+
+#[test]
+fn privileged_secrets_come_from_files_and_variables() {
+    let strata = strata().variable("TOKEN", "from a variable");
+    strata.import_busybox("busybox");
+    strata.write("key", "from a file");
+    strata.write(
+        "context/Dockerfile",
+        "FROM busybox\nRUN --mount=type=secret,id=file --mount=type=secret,id=TOKEN,env=T \\\n\
+         cat /run/secrets/file && echo \" and $T\"\n",
+    );
+    let secrets = ["--secret", "id=file,src=key", "--secret", "id=TOKEN"];
+    let words = [
+        &["build", "--progress", "plain"],
+        &secrets[..],
+        &["context"],
+    ]
+    .concat();
+    let outcome = strata.run(&words);
+    let said = "from a file and from a variable\n";
+    assert!(outcome.stderr.contains(said), "{outcome}");
+    for (wrong, said) in [
+        (
+            "id=x,src=nosuch",
+            "failed to stat nosuch: stat nosuch: no such file or directory",
+        ),
+        (
+            "src=key",
+            "could not parse secrets: [src=key]: secret missing ID",
+        ),
+        (
+            "id=x,type=magic",
+            "could not parse secrets: [id=x,type=magic]: unsupported secret type \"magic\"",
+        ),
+        (
+            "id",
+            "could not parse secrets: [id]: invalid field 'id' must be a key=value pair",
+        ),
+    ] {
+        assert_eq!(
+            strata
+                .run(&["build", "--secret", wrong, "context"])
+                .to_string(),
+            format!("[stderr]\nERROR: failed to build: {said}\n[exit 1]\n")
+        );
+    }
+    strata.write("large", vec![b'x'; 500 << 10]);
+    let words = ["build", "--secret", "id=file,src=large", "context"];
+    assert_eq!(strata.run(&words).code, 0);
+    strata.write("large", vec![b'x'; (500 << 10) + 1]);
+    let outcome = strata.run(&words);
+    assert!(
+        outcome
+            .stderr
+            .contains("secret file too big. max size 500KB")
+    );
+    let key = strata.run(&["build", "--ssh", "default=key", "context"]);
+    assert!(
+        key.stderr.contains("add them to an agent with ssh-add"),
+        "{key}"
+    );
+}
