@@ -114,6 +114,11 @@ impl Store {
         Ok(id)
     }
 
+    /// Ends the leases of an image's parts: it holds them itself.
+    pub fn release_leases(&self, id: &ImageId) -> Result<(), StoreError> {
+        self.write(|tx| release_leases(tx, id))
+    }
+
     /// Returns all images, newest first.
     pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
         self.read(|connection| {
@@ -243,7 +248,8 @@ fn release_leases(tx: &Connection, id: &ImageId) -> Result<(), StoreError> {
             [key],
         )?;
         tx.execute(
-            "UPDATE blobs SET leased_until = 0 WHERE digest IN
+            // What was pushed uncompressed is a blob beside the layer.
+            "UPDATE blobs SET leased_until = 0 WHERE digest = ?1 OR digest IN
                 (SELECT digest FROM compressions WHERE diff_id = ?1)",
             [key],
         )?;

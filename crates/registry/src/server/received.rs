@@ -228,6 +228,8 @@ fn import(site: &Site, manifest: &Resolved) -> Result<ImageId, Failure> {
     };
     let target = StoreTarget::new(site.store(), unpack);
     let copied = copy(&source, &target, &options).map_err(blame)?;
+    // Of an image that was here nothing was stored, and its parts have been kept all the same.
+    site.store().release_leases(&copied.image)?;
     Ok(copied.image)
 }
 
