@@ -269,19 +269,34 @@ impl CommandLine {
     /// the background, and a server.
     pub fn processes(&self) -> Vec<Pid> {
         let variable = format!("STRATA_ROOT={}", self.path("root").display());
+        let program = fs::canonicalize(&self.program).unwrap_or_default();
+        let mut found = Vec::new();
         let Ok(processes) = fs::read_dir("/proc") else {
-            return Vec::new();
+            return found;
         };
-        let number = |process: &fs::DirEntry| process.file_name().to_str()?.parse().ok();
-        let processes = processes.flatten().filter(|process| {
-            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
-            environment
-                .split(|byte| *byte == 0)
-                .any(|found| found == variable.as_bytes())
-        });
-        processes
-            .filter_map(|process| Pid::from_raw(number(&process)?))
-            .collect()
+        for process in processes.flatten() {
+            let number = process.file_name().to_str().map(str::parse);
+            let Some(Ok(number)) = number else {
+                continue;
+            };
+            let mut environment = Vec::new();
+            // A process that is just being started has its program before its environment.
+            while environment.is_empty()
+                && let Ok(now) = fs::read(process.path().join("environ"))
+            {
+                environment = now;
+                let is_ours =
+                    || fs::read_link(process.path().join("exe")).ok() == Some(program.clone());
+                if environment.is_empty() && !is_ours() {
+                    break;
+                }
+            }
+            let mut variables = environment.split(|byte| *byte == 0);
+            if variables.any(|found| found == variable.as_bytes()) {
+                found.extend(Pid::from_raw(number));
+            }
+        }
+        found
     }
 }
 

@@ -63,6 +63,22 @@ impl Ledger {
         Self(lines.map(|line| line.replace(from, to)).collect())
     }
 
+    /// Replaces the ids of images by digests of what their configurations say apart from times, and
+    /// forgets how long these configurations are.
+    pub(crate) fn undated(self, root: &Path) -> Self {
+        let mut lines: Vec<String> = self.0.into_iter().collect();
+        for (id, undated) in undated(root) {
+            let length = length(&root.join("blobs/sha256").join(&id)).to_string();
+            for line in lines.iter_mut().filter(|line| line.contains(&id)) {
+                if line.starts_with("blob ") || line.starts_with("file ") {
+                    *line = line.replace(&format!(" {length} "), " - ");
+                }
+                *line = line.replace(&id, &undated);
+            }
+        }
+        Self(lines.into_iter().collect())
+    }
+
     /// Adds what another store holds.
     pub(crate) fn add(&mut self, other: Self) {
         self.0.extend(other.0);
@@ -345,7 +361,7 @@ fn layers_of(config: &Path) -> Vec<String> {
 }
 
 /// Returns what the configurations of the store under `root` say apart from times, by id.
-pub(crate) fn undated(root: &Path) -> BTreeMap<String, String> {
+fn undated(root: &Path) -> BTreeMap<String, String> {
     let connection = open(root);
     let ids = rows(&connection, "SELECT id FROM images").concat();
     let undated = |id: &String| {

@@ -4,6 +4,7 @@
 //! that [`length`] reads.
 
 mod background;
+mod crowd;
 mod kills;
 mod ledger;
 mod length;

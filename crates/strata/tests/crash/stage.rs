@@ -6,6 +6,8 @@ use std::process::Command;
 use testkit::cli::{CommandLine, Served};
 use testkit::random::Random;
 
+use crate::ledger;
+
 /// The part of the image that no compression makes smaller, in bytes. Another layer has it too.
 const NOISE: usize = 10 << 20;
 
@@ -101,4 +103,11 @@ fn copy(from: &Path, to: &Path) {
     let mut copy = Command::new("cp");
     let status = copy.args(["-a", "-x"]).arg(from).arg(to).status();
     assert!(status.is_ok_and(|status| status.success()), "{copy:?}");
+}
+
+/// Lists what is wrong with a store in which nobody works.
+pub(crate) fn faults(strata: &CommandLine) -> Vec<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let boot = boot.expect("the kernel tells");
+    ledger::faults(&strata.path("root"), boot.trim_end())
 }
