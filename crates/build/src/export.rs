@@ -21,15 +21,15 @@ pub(crate) fn export(
     let config = assemble(graph, outcome, options).to_bytes();
     let times = times(context, graph, outcome)?;
     step.status("exporting layers".to_owned(), Duration::ZERO);
-    let id = context.store.put_image(&NewImage {
+    let image = NewImage {
         config: &config,
         manifest: None,
         parent: None,
         times: &times,
-    })?;
+    };
+    let id = context.store.put_named_image(&image, &options.tags)?;
     step.status(format!("writing image {id}"), Duration::ZERO);
     for tag in &options.tags {
-        context.store.tag(tag, &id, None)?;
         step.status(format!("naming to {tag}"), Duration::ZERO);
     }
     step.done();

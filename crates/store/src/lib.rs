@@ -51,7 +51,7 @@ pub use exchange::{
     DockerArchiveTarget, Event, ExchangeError, Extent, Fault, LayerId, LayoutArchiveTarget,
     LayoutTarget, ManifestPolicy, Mirrored, OpenBlob, OpenSource, Packing, Progress, Resolved,
     Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, image_config, mirror,
-    push,
+    push, until_named,
 };
 pub use image::{ImageRecord, NewImage};
 pub use journal::{JournalEntry, PastImage};

@@ -73,8 +73,10 @@ impl LabelFilter {
 
 impl Store {
     /// Removes images that `filter` selects and no container uses, then sweeps. Waits for
-    /// other commands before the sweep; the caller must not hold a lock.
+    /// other commands first: an image that one of them has just made may be about to get its name.
+    /// The caller must not hold a lock.
     pub fn prune_images(&self, filter: &PruneFilter) -> Result<PruneReport, StoreError> {
+        let lock = self.lock_exclusive()?;
         let images = self.images()?;
         let removals = self.write(|tx| {
             let used: HashSet<ImageId> = container::all(tx)?
@@ -87,7 +89,7 @@ impl Store {
             }
             Ok::<_, StoreError>(removals)
         })?;
-        let swept = self.sweep()?;
+        let swept = self.sweep_locked(&lock)?;
         Ok(PruneReport { removals, swept })
     }
 

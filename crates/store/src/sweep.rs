@@ -156,7 +156,7 @@ impl Store {
         })
     }
 
-    fn sweep_locked(&self, _lock: &Lock) -> Result<Swept, StoreError> {
+    pub(crate) fn sweep_locked(&self, _lock: &Lock) -> Result<Swept, StoreError> {
         // On disk before any file goes: a row must not come back after a power cut without its
         // file.
         let own = self.scope().begun();
