@@ -219,6 +219,17 @@ impl Store {
         self.scope.transaction(|| db::write(connection, work))
     }
 
+    /// Runs `work` in a write transaction that is taken back.
+    pub(crate) fn rehearse<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.check_writable()?;
+        let connection = self.inner.connection.lock();
+        let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
+        self.scope.rehearsal(|| db::rehearse(connection, work))
+    }
+
     /// Runs `work` in one write transaction that is on disk, with all before it, on return.
     pub(crate) fn write_durably<T>(
         &self,

@@ -8,6 +8,7 @@ mod fixture;
 mod memory;
 mod mirroring;
 mod processes;
+mod pruning;
 mod records;
 mod removal;
 mod undoing;

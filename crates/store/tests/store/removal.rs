@@ -2,11 +2,19 @@
 
 use oci::{ChainId, Digest, ImageId, Reference};
 use store::{
-    ContainerRecord, ContainerState, Force, LabelFilter, NewImage, Presence, PruneFilter,
+    ContainerRecord, ContainerState, Force, LabelFilter, NewImage, Presence, Prune, PruneFilter,
     PruneScope, Remains, Removal, RemoveError, StepRecord, Store, Timestamp,
 };
 
 use crate::fixture::{Fixture, config_with};
+
+/// Prunes images only.
+fn images(filter: &PruneFilter) -> Prune {
+    Prune {
+        images: Some(filter.clone()),
+        ..Prune::default()
+    }
+}
 
 fn name(text: &str) -> Reference {
     Reference::parse(text).expect("valid").or_latest()
@@ -298,7 +306,7 @@ fn prune_removes_what_its_filter_selects() {
         let tagged = fixture.image(&store, "tagged");
         store.tag(&name("tagged:1"), &tagged, None).expect("tagged");
         store.tag(&name("tagged:2"), &tagged, None).expect("tagged");
-        let report = store.prune_images(&filter).expect("pruned");
+        let report = store.prune(&images(&filter)).expect("pruned");
         let left: Vec<ImageId> = store.images().expect("read").iter().map(|i| i.id).collect();
         for (text, id) in [("used", used), ("dangling", dangling), ("tagged", tagged)] {
             assert_eq!(

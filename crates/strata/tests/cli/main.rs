@@ -15,6 +15,7 @@ mod proxies;
 mod registry;
 mod resume;
 mod run;
+mod space;
 mod throttle;
 mod undoing;
 mod usage;
