@@ -1,7 +1,5 @@
 //! Which record needs which files.
 
-use std::collections::HashSet;
-
 use oci::{Digest, ImageId};
 use rusqlite::Connection;
 

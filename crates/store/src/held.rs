@@ -119,12 +119,22 @@ pub(crate) fn held(
     whose: Whose,
     now: Timestamp,
 ) -> Result<Needed, StoreError> {
+    let mut held = held_apart(connection, whose, now)?;
+    if !held.is_empty() {
+        held.add_compressed(connection)?;
+    }
+    Ok(held)
+}
+
+/// Collects what operations hold, without the compressed forms of what they hold.
+pub(crate) fn held_apart(
+    connection: &Connection,
+    whose: Whose,
+    now: Timestamp,
+) -> Result<Needed, StoreError> {
     let mut held = Needed::default();
     for operation in holders(connection, whose, now)? {
         collect(connection, operation, &mut held)?;
-    }
-    if !held.is_empty() {
-        held.add_compressed(connection)?;
     }
     Ok(held)
 }

@@ -38,6 +38,7 @@ mod tag_document;
 mod timestamp;
 mod undo;
 mod upload;
+mod usage;
 
 pub use archive::{
     Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, Pick, SavedImage, save,
@@ -72,3 +73,4 @@ pub use tag_document::TagDocument;
 pub use timestamp::Timestamp;
 pub use undo::{LostImage, Restored, Undo, UndoError};
 pub use upload::Upload;
+pub use usage::{ImageUsage, Share, Usage};

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use oci::Digest;
 
@@ -13,16 +14,17 @@ use crate::sweep::Needed;
 /// The unit of `st_blocks`, whatever the file system's own is.
 const BLOCK: u64 = 512;
 
-/// Adds up disk usage. A file with several names counts where it is met first.
+/// Adds up disk usage, by several threads. A file with several names counts where it is met
+/// first.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    seen: HashSet<(u64, u64)>,
+    seen: Mutex<HashSet<(u64, u64)>>,
 }
 
 impl Meter {
     /// Returns the bytes of disk under a path that were not counted before. What cannot be read
     /// counts as nothing: another process may have removed it.
-    pub(crate) fn tree(&mut self, path: &Path) -> u64 {
+    pub(crate) fn tree(&self, path: &Path) -> u64 {
         let Ok(metadata) = fs::symlink_metadata(path) else {
             return 0;
         };
@@ -34,16 +36,19 @@ impl Meter {
     }
 
     /// Returns what a file or directory itself takes.
-    pub(crate) fn one(&mut self, metadata: &Metadata) -> u64 {
+    pub(crate) fn one(&self, metadata: &Metadata) -> u64 {
         let has_other_names = !metadata.is_dir() && metadata.nlink() > 1;
-        if has_other_names && !self.seen.insert((metadata.dev(), metadata.ino())) {
-            return 0;
+        if has_other_names {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if !seen.insert((metadata.dev(), metadata.ino())) {
+                return 0;
+            }
         }
         metadata.blocks() * BLOCK
     }
 
     /// Returns what is in a directory takes.
-    fn children(&mut self, directory: &Path) -> u64 {
+    fn children(&self, directory: &Path) -> u64 {
         let mut bytes = 0;
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             // Relative to the open directory, which is faster than by path.
@@ -67,12 +72,12 @@ pub(crate) fn disk_usage(path: &Path) -> u64 {
 impl Store {
     /// Returns the bytes of disk that layers, blobs and containers take together.
     pub(crate) fn disk_usage_of(&self, parts: &Needed) -> u64 {
-        let mut meter = Meter::default();
-        let mut under = |directory: &str, name: &str| {
+        let meter = Meter::default();
+        let under = |directory: &str, name: &str| {
             let path = self.root().join(directory).join(name);
             meter.tree(&path)
         };
-        let mut all = |directory, digests: &HashSet<Digest>| -> u64 {
+        let all = |directory, digests: &HashSet<Digest>| -> u64 {
             let digests = digests.iter();
             digests.map(|digest| under(directory, &digest.hex())).sum()
         };
@@ -103,7 +108,7 @@ mod tests {
         let expected: u64 = du.split('\t').next().expect("a size").parse().expect("one");
         assert!(expected >= 100_000);
         assert_eq!(disk_usage(path), expected);
-        let mut meter = Meter::default();
+        let meter = Meter::default();
         let (first, second) = (meter.tree(&path.join("a")), meter.tree(&path.join("b")));
         assert!(first >= 100_000);
         assert_eq!(second, 0);

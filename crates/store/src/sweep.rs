@@ -78,7 +78,7 @@ impl Needed {
         Ok(())
     }
 
-    fn add_all(&mut self, other: &Self) {
+    pub(crate) fn add_all(&mut self, other: &Self) {
         self.layers.extend(&other.layers);
         self.blobs.extend(&other.blobs);
         self.containers.extend(other.containers.iter().cloned());
@@ -183,7 +183,7 @@ impl Store {
     /// Lists the files that no record needs, work in progress apart.
     fn doomed(&self, live: &Needed) -> Result<Doomed, StoreError> {
         let mut doomed = Doomed::default();
-        let mut meter = Meter::default();
+        let meter = Meter::default();
         let mut doom = |directory: &str, wanted: &dyn Fn(&str) -> bool| {
             let directory = self.root().join(directory);
             let strays = self.strays(&directory, wanted)?;

@@ -12,3 +12,4 @@ mod pruning;
 mod records;
 mod removal;
 mod undoing;
+mod usage;

@@ -46,6 +46,7 @@ mod run;
 mod save;
 mod session;
 mod start;
+mod system_df;
 mod system_prune;
 mod table;
 mod tag;

@@ -23,6 +23,104 @@ fn build(strata: &CommandLine, name: &str) {
     strata.run(&["build", "-q", "-t", name, "."]).succeeded();
 }
 
+/// Returns a row of `system df` as its cells.
+fn row(text: &str, kind: &str) -> Vec<String> {
+    let line = text.lines().find(|line| line.starts_with(kind));
+    let line = line.unwrap_or_else(|| panic!("no {kind}: {text}"));
+    let cells = line[kind.len()..].split_whitespace();
+    cells.map(str::to_owned).collect()
+}
+
+#[test]
+fn an_empty_store_has_dockers_rows_and_its_own() {
+    let strata = strata();
+    let text = strata.run(&["system", "df"]).stdout();
+    assert!(
+        text.starts_with(
+            "TYPE                TOTAL     ACTIVE    SIZE      RECLAIMABLE\n\
+             Images              0         0         0B        0B\n\
+             Containers          0         0         0B        0B\n\
+             Local Volumes       0         0         0B        0B\n\
+             Build Cache         0         0         0B        0B\n"
+        ),
+        "{text}"
+    );
+    let json = strata.run(&["system", "df", "--format", "json"]).stdout();
+    assert_eq!(
+        json.lines().next(),
+        Some(
+            "{\"Active\":\"0\",\"Reclaimable\":\"0B\",\"Size\":\"0B\",\"TotalCount\":\"0\",\"Type\":\"Images\"}"
+        )
+    );
+    assert_eq!(json.lines().count(), 10);
+    let words = ["system", "df", "--format", "{{.Type}}:{{.TotalCount}}"];
+    assert!(strata.run(&words).stdout().contains("\nLocal Volumes:0\n"));
+    assert_eq!(strata.run(&["system", "df", "x"]).code, 1);
+    assert_eq!(strata.run(&["system", "df", "--bogus"]).code, 125);
+}
+
+#[test]
+fn disk_usage_is_told_by_kind_and_by_thing() {
+    let strata = strata();
+    strata.import_small("demo:1");
+    build(&strata, "app:1");
+    build(&strata, "app:2");
+    strata.run(&["rmi", "app:1"]).succeeded();
+    let id = container(&strata, "app:2", "web");
+    strata.settle();
+    let text = strata.run(&["system", "df"]).stdout();
+    assert_eq!(row(&text, "Images")[..2], ["2", "1"], "{text}");
+    assert_eq!(row(&text, "Containers")[..2], ["1", "0"], "{text}");
+    assert!(row(&text, "Containers").join(" ").ends_with("kB (100%)"));
+    let cache = row(&text, "Build Cache");
+    assert_eq!(cache[..2], ["3", "0"], "{text}");
+    assert_eq!(cache[2], cache[3], "{text}");
+    let du = std::process::Command::new("du")
+        .args(["-s", "--block-size=1"])
+        .arg(strata.path("root"))
+        .output()
+        .expect("du runs");
+    let du = String::from_utf8(du.stdout).expect("text");
+    let du: u64 = du.split('\t').next().expect("a size").parse().expect("one");
+    let total = row(&text, "Total");
+    let told: f64 = total[2].trim_end_matches("kB").parse().expect("kB");
+    let du = f64::from(u32::try_from(du).expect("small")) / 1000.0;
+    assert!((told - du).abs() < 0.11, "{du} is not {text}");
+
+    let verbose = strata.run(&["system", "df", "-v"]).stdout();
+    let sections: Vec<&str> = verbose
+        .lines()
+        .filter(|line| line.contains("usage:"))
+        .collect();
+    let cached = format!("Build cache usage: {}", cache[2]);
+    assert_eq!(
+        sections,
+        [
+            "Images space usage:",
+            "Containers space usage:",
+            "Local Volumes space usage:",
+            &cached
+        ]
+    );
+    let line = |start: &str| {
+        let line = verbose.lines().find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("no {start}: {verbose}"))
+    };
+    assert!(line("REPOSITORY").ends_with("SIZE      SHARED SIZE   UNIQUE SIZE   CONTAINERS"));
+    assert!(line("app").ends_with("   1"), "{verbose}");
+    assert!(line("CONTAINER ID").contains("LOCAL VOLUMES   SIZE"));
+    assert!(line(&id[..12]).contains("0               1"), "{verbose}");
+    assert!(line("CACHE ID").ends_with("USAGE     SHARED"));
+    let words = [
+        "system",
+        "df",
+        "-v",
+        "--format",
+        "{{len .Images}} {{len .BuildCache}}",
+    ];
+    assert_eq!(strata.run(&words).stdout(), "2 3\n");
+}
+
 #[test]
 fn a_system_prune_asks_in_dockers_words() {
     let strata = strata();
