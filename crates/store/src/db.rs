@@ -292,6 +292,19 @@ pub(crate) fn write<T, E: From<StoreError>>(
     Ok(value)
 }
 
+/// Runs `work` in a write transaction that is taken back. Nothing of it reaches the disk.
+pub(crate) fn rehearse<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    connection.pragma_update(None, "cache_spill", false)?;
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = work(&tx);
+    tx.rollback()?;
+    connection.pragma_update(None, "cache_spill", true)?;
+    value
+}
+
 pub(crate) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
     row.get(column).map(Digest::from_bytes)
 }

@@ -139,7 +139,7 @@ impl Store {
 
     /// Returns how many bytes this user may still write to the store's file system.
     pub(crate) fn free_space(&self) -> Result<u64, StoreError> {
-        let status = self.usage()?;
+        let status = self.statistics()?;
         let blocks = match rustix::process::geteuid().is_root() {
             true => status.f_bfree,
             false => status.f_bavail,
@@ -149,11 +149,11 @@ impl Store {
 
     /// Returns how many bytes the store's file system has, used or free.
     pub fn capacity(&self) -> Result<u64, StoreError> {
-        let status = self.usage()?;
+        let status = self.statistics()?;
         Ok(status.f_blocks.saturating_mul(status.f_frsize))
     }
 
-    fn usage(&self) -> Result<StatVfs, StoreError> {
+    fn statistics(&self) -> Result<StatVfs, StoreError> {
         let root = self.root();
         rustix::fs::statvfs(root).map_err(|errno| at("look at", root)(errno.into()))
     }
@@ -234,6 +234,17 @@ impl Store {
         let connection = self.inner.connection.lock();
         let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
         self.scope.transaction(|| db::write(connection, work))
+    }
+
+    /// Runs `work` in a write transaction that is taken back.
+    pub(crate) fn rehearse<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.check_writable()?;
+        let connection = self.inner.connection.lock();
+        let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
+        self.scope.rehearsal(|| db::rehearse(connection, work))
     }
 
     /// Runs `work` in one write transaction that is on disk, with all before it, on return.

@@ -19,6 +19,7 @@ pub mod login;
 pub mod manifest_list;
 mod parallel;
 pub mod place;
+pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod remove;

@@ -16,6 +16,7 @@ mod proxies;
 mod registry;
 mod resume;
 mod run;
+mod space;
 mod throttle;
 mod undoing;
 mod usage;
