@@ -9,6 +9,7 @@
 mod base;
 mod bases;
 mod build;
+mod chmod;
 mod context;
 mod copy;
 mod error;
@@ -29,6 +30,7 @@ mod vertex;
 
 pub use base::{BaseImage, BaseImageError, BaseImages, Download};
 pub use build::{Built, build};
+pub use chmod::{Chmod, ModeChange};
 pub use context::ContextError;
 pub use copy::CopyError;
 pub use error::{BuildError, Location, SolveError};

@@ -3,6 +3,8 @@
 use dockerfile::{CacheSharing, Ownership, Span};
 use oci::{DiffId, Digest};
 
+use crate::Chmod;
+
 /// A step that makes one layer on top of its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vertex {
@@ -50,7 +52,7 @@ pub struct Files {
     /// `--chown`.
     pub owner: Option<String>,
     /// `--chmod`.
-    pub mode: Option<u32>,
+    pub mode: Option<Chmod>,
     /// `--exclude`, in order.
     pub exclude: Vec<String>,
     /// Whether archives are unpacked.
@@ -85,6 +87,13 @@ impl FilesFrom {
 pub enum Item {
     /// A path, perhaps with wildcards; absolute and clean.
     Path(String),
+    /// Paths below a base, perhaps with wildcards; what lies between is kept (`--parents`).
+    Below {
+        /// The path of the base, perhaps with wildcards; absolute and clean.
+        base: String,
+        /// The paths below it, without a leading slash; empty for all. `**` is any directories.
+        pattern: String,
+    },
     /// A URL of `ADD`.
     Url(String),
     /// A file that is written in the Dockerfile.

@@ -5,6 +5,7 @@ use dockerfile::{Add, Arg, Copy, FileContent, Instruction, KeyValue, Run, Span, 
 
 use super::stage::{Lowering, StageState};
 use super::{LowerError, metadata, mount, run};
+use crate::Chmod;
 use crate::located::Located;
 use crate::vertex::{
     Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,
@@ -23,6 +24,7 @@ struct CopyFlags<'a> {
     chown: Option<&'a str>,
     chmod: Option<&'a str>,
     link: bool,
+    parents: bool,
     exclude: &'a [String],
 }
 
@@ -277,9 +279,6 @@ impl Lowering<'_> {
     ) -> Result<Step, Located<LowerError>> {
         let span = instruction.span;
         let at = |error: LowerError| Located::at(span, error);
-        if copy.parents {
-            return Err(at(LowerError::Unsupported("COPY --parents".to_owned())));
-        }
         let from = match &copy.from {
             None => FilesFrom::Context,
             Some(from) => FilesFrom::Origin(self.source(state, from, span)?),
@@ -295,6 +294,7 @@ impl Lowering<'_> {
             chown: copy.chown.as_deref(),
             chmod: copy.chmod.as_deref(),
             link: copy.link,
+            parents: copy.parents,
             exclude: &copy.exclude,
         };
         let (files, text) = self.files(state, &flags, from).map_err(at)?;
@@ -316,6 +316,7 @@ impl Lowering<'_> {
             chown: add.chown.as_deref(),
             chmod: add.chmod.as_deref(),
             link: add.link,
+            parents: false,
             exclude: &add.exclude,
         };
         let (mut files, text) = self.files(state, &flags, FilesFrom::Context)?;
@@ -349,12 +350,16 @@ impl Lowering<'_> {
         let sources = self.expand_all(state, flags.sources)?;
         let destination = self.expand(state, flags.destination)?;
         let mut words = vec![flags.keyword.to_owned()];
+        words.extend(flags.parents.then(|| "--parents".to_owned()));
         words.extend(owner.iter().map(|owner| format!("--chown={owner}")));
         words.extend(mode.iter().map(|mode| format!("--chmod={mode}")));
         words.extend_from_slice(&sources);
         let mut items = Vec::new();
         for source in sources {
-            items.push(item(source)?);
+            items.push(match flags.parents {
+                true => below(&source),
+                false => item(source)?,
+            });
         }
         for content in flags.contents {
             words.push(format!("<<{}", content.path));
@@ -428,6 +433,15 @@ fn item(source: String) -> Result<Item, LowerError> {
     }
 }
 
+/// What stands before `/./` is the base.
+fn below(source: &str) -> Item {
+    let (base, pattern) = source.split_once("/./").unwrap_or(("/", source));
+    Item::Below {
+        base: metadata::clean(base),
+        pattern: metadata::clean(pattern).split_off(1),
+    }
+}
+
 fn absolute(working_directory: &str, destination: &str) -> Destination {
     let is_directory = destination.is_empty()
         || destination == "."
@@ -443,11 +457,6 @@ fn absolute(working_directory: &str, destination: &str) -> Destination {
     }
 }
 
-fn parse_mode(text: &str) -> Result<u32, LowerError> {
-    let invalid = || LowerError::InvalidMode(text.to_owned());
-    let mode = u32::from_str_radix(text, 8).map_err(|_| invalid())?;
-    if mode > 0o7777 || text.starts_with('+') {
-        return Err(invalid());
-    }
-    Ok(mode)
+fn parse_mode(text: &str) -> Result<Chmod, LowerError> {
+    Chmod::parse(text).ok_or_else(|| LowerError::InvalidMode(text.to_owned()))
 }

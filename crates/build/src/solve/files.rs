@@ -61,9 +61,9 @@ impl Inputs {
         let exclude = Patterns::new(&files.exclude).map_err(CopyError::from)?;
         for item in &files.items {
             let input = match item {
-                Item::Path(path) => {
+                Item::Path(_) | Item::Below { .. } => {
                     let source = inputs.source(environment);
-                    Input::Local(Selection::find(&source, path, &exclude)?)
+                    Input::Local(select(&source, item, &exclude)?)
                 }
                 Item::Inline { name, content } => {
                     let file = inline(content);
@@ -141,7 +141,7 @@ impl Inputs {
         let owner = owner.map(|owner| resolve_owner(&below, owner, Unknown::Refuse));
         let options = TargetOptions {
             owner: owner.transpose()?,
-            mode: files.mode,
+            mode: files.mode.as_ref(),
             epoch: environment.epoch()?,
         };
         let mut target = Target::new(&below, options);
@@ -182,10 +182,7 @@ pub(super) fn read_ahead(environment: &Environment<'_>, files: &Files) -> Result
     let source = Source::Context(environment.context, environment.digests);
     let exclude = Patterns::new(&files.exclude).map_err(CopyError::from)?;
     for item in &files.items {
-        let Item::Path(path) = item else {
-            continue;
-        };
-        for selection in Selection::find(&source, path, &exclude)? {
+        for selection in select(&source, item, &exclude)? {
             for files in selection.files.chunks(READ_AHEAD) {
                 if environment.is_canceled() {
                     return Err(SolveError::Canceled);
@@ -196,6 +193,19 @@ pub(super) fn read_ahead(environment: &Environment<'_>, files: &Files) -> Result
         }
     }
     Ok(())
+}
+
+/// Finds what an item names in a source; a URL or a file of the Dockerfile names nothing there.
+fn select(
+    source: &Source<'_>,
+    item: &Item,
+    exclude: &Patterns,
+) -> Result<Vec<Selection>, CopyError> {
+    match item {
+        Item::Path(path) => Selection::find(source, path, exclude),
+        Item::Below { base, pattern } => Selection::find_below(source, base, pattern, exclude),
+        Item::Url(_) | Item::Inline { .. } => Ok(Vec::new()),
+    }
 }
 
 fn place(

@@ -83,6 +83,7 @@ impl Key {
     ) -> Self {
         let item = |item: &Item| match item {
             Item::Path(path) => json!({ "path": path }),
+            Item::Below { base, pattern } => json!({ "base": base, "below": pattern }),
             Item::Url(url) => json!({ "url": url }),
             Item::Inline { name, content } => json!({ "name": name, "content": content }),
         };
@@ -101,7 +102,7 @@ fn files(step: &Files, parent: &[DiffId], name: &str, inputs: Value, epoch: Opti
         "destination": step.destination.path,
         "directory": step.destination.form == DestinationForm::Directory,
         "owner": step.owner,
-        "mode": step.mode.map(|mode| format!("{mode:04o}")),
+        "mode": step.mode.as_ref().map(ToString::to_string),
         "unpack": match step.archives {
             Archives::Keep => "none",
             Archives::UnpackLocal => "local",
