@@ -103,8 +103,8 @@ fn load_patterns(
     check: impl FnOnce(&Patterns) -> Result<(), SolveError>,
 ) -> Result<Patterns, SolveError> {
     let step = progress.start("[internal] load .dockerignore");
-    let dockerfile = options.dockerfile_path.as_deref();
-    let patterns = match read_patterns(dockerfile, options.context.as_deref()) {
+    let place = &options.dockerfile_place;
+    let patterns = match read_patterns(place, options.context.as_deref()) {
         Ok(patterns) => patterns,
         Err(error) => {
             step.failed(error.to_string());

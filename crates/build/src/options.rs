@@ -16,8 +16,8 @@ pub struct BuildOptions {
     pub dockerfile: Vec<u8>,
     /// Its name in messages, and relative to which `<name>.dockerignore` is looked up.
     pub dockerfile_name: String,
-    /// Where it was read from, when it is a file: `<path>.dockerignore` beside it goes first.
-    pub dockerfile_path: Option<PathBuf>,
+    /// Where it was read from: `<path>.dockerignore` beside it goes first.
+    pub dockerfile_place: DockerfilePlace,
     /// The directory that COPY and ADD read; `None` is an empty context.
     pub context: Option<PathBuf>,
     /// Names for the result.
@@ -75,6 +75,17 @@ impl BuildOptions {
         let argument = || self.build_args.get("SOURCE_DATE_EPOCH")?.parse().ok();
         self.epoch.or_else(argument)
     }
+}
+
+/// Where a Dockerfile was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DockerfilePlace {
+    /// It is no file.
+    Nowhere,
+    /// The user's file.
+    File(PathBuf),
+    /// This path in a context that others made: no link is followed out of it.
+    Context(PathBuf),
 }
 
 /// Whether results of earlier steps are used. They are recorded in both cases.

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use build::{
     BaseImage, BaseImageError, BaseImages, BuildContext, BuildError, BuildOptions, Built, CacheUse,
-    Download, Event, Network,
+    DockerfilePlace, Download, Event, Network,
 };
 use layer::{Entry, EntryKind, Form, LayerDir, LayerWriter, Node, Timestamp, View};
 use oci::{DiffId, Digest, History, ImageConfig, Platform, Reference};
@@ -205,7 +205,7 @@ impl Bench {
         BuildOptions {
             dockerfile: dockerfile.as_bytes().to_vec(),
             dockerfile_name: "Dockerfile".to_owned(),
-            dockerfile_path: None,
+            dockerfile_place: DockerfilePlace::Nowhere,
             context: Some(self.context()),
             tags: vec![Reference::parse("result").expect("valid").or_latest()],
             build_args: BTreeMap::new(),

@@ -400,7 +400,7 @@ fn ignored_files_are_not_seen() {
     let path = bench.context().join("Other.dockerignore");
     std::fs::write(&path, "dir\n").expect("a file");
     let mut options = bench.options("FROM base\nCOPY . /x");
-    options.dockerfile_path = Some(bench.context().join("Other"));
+    options.dockerfile_place = build::DockerfilePlace::File(bench.context().join("Other"));
     let (built, _) = bench.run(&options);
     let files = bench.files(&built.expect("builds"), "x");
     assert!(

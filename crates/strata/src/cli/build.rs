@@ -7,6 +7,7 @@ use build::{BuildOptions, CacheUse, Network};
 use oci::{Platform, Reference, ReferenceError};
 use strata::container::variables::label;
 use strata::ops::base_images::PullPolicy;
+use strata::ops::build_context::RemoteContext;
 use strata::ops::image_build::ImageBuildError;
 
 use super::background;
@@ -23,7 +24,7 @@ use strata::describe;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["image build", "build", "buildx build", "builder build"],
-    usage: "[OPTIONS] PATH | -",
+    usage: "[OPTIONS] PATH | URL | -",
     about: "Build an image from a Dockerfile",
     flags: &[
         Flag::many("build-arg", "list", "Set build-time variables"),
@@ -124,7 +125,7 @@ pub(crate) const COMMAND: Command = Command {
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     refuse_attestations(arguments)?;
     let style = style(arguments, session)?;
-    let options = options(arguments, session)?;
+    let (options, remote) = options(arguments, session)?;
     let pull = match arguments.text("pull") {
         Some("never") => PullPolicy::Never,
         Some("always") => PullPolicy::Always,
@@ -133,6 +134,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     };
     let mut display = BuildDisplay::new(style);
     let result = watch(session.engine()?, &options, pull, &mut display)?;
+    drop(remote);
     match result {
         Ok(built) => {
             display.succeed();
@@ -192,13 +194,15 @@ fn refuse_attestations(arguments: &Arguments) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn options(arguments: &Arguments, session: &Session) -> Result<BuildOptions, CommandError> {
+/// Returns what is to be built, and the context when it had to be fetched.
+fn options(
+    arguments: &Arguments,
+    session: &Session,
+) -> Result<(BuildOptions, Option<RemoteContext>), CommandError> {
     let tags = arguments
         .all("tag")
         .map(parse_tag)
         .collect::<Result<Vec<_>, _>>()?;
-    let context = arguments.positional[0].as_str();
-    let source = source(context, arguments.text("file"))?;
     let mut build_args = BTreeMap::new();
     for argument in arguments.all("build-arg") {
         match argument.split_once('=') {
@@ -214,10 +218,16 @@ fn options(arguments: &Arguments, session: &Session) -> Result<BuildOptions, Com
                 .map_err(|_| failed(&format!("invalid SOURCE_DATE_EPOCH: {text}")))?,
         ),
     };
-    Ok(BuildOptions {
+    let secrets = build_secrets::secrets(arguments)?;
+    let agents = build_secrets::agents(arguments)?;
+    let network = network(arguments)?;
+    // Last: what is fetched is fetched for a command that is right.
+    let context = arguments.positional[0].as_str();
+    let source = source(context, arguments.text("file"), session)?;
+    let options = BuildOptions {
         dockerfile: source.dockerfile,
         dockerfile_name: source.name,
-        dockerfile_path: source.path,
+        dockerfile_place: source.place,
         context: source.context,
         tags,
         build_args,
@@ -232,19 +242,22 @@ fn options(arguments: &Arguments, session: &Session) -> Result<BuildOptions, Com
         },
         labels: arguments.all("label").map(label).collect(),
         epoch,
-        network: match arguments.text("network") {
-            None | Some("" | "default" | "host") => Network::Host,
-            Some("none") => Network::None,
-            Some(other) => {
-                return Err(failed(&format!(
-                    "network mode {other:?} not supported: use host or none"
-                )));
-            }
-        },
+        network,
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
-        secrets: build_secrets::secrets(arguments)?,
-        agents: build_secrets::agents(arguments)?,
-    })
+        secrets,
+        agents,
+    };
+    Ok((options, source.remote))
+}
+
+fn network(arguments: &Arguments) -> Result<Network, CommandError> {
+    match arguments.text("network") {
+        None | Some("" | "default" | "host") => Ok(Network::Host),
+        Some("none") => Ok(Network::None),
+        Some(other) => Err(failed(&format!(
+            "network mode {other:?} not supported: use host or none"
+        ))),
+    }
 }
 
 fn parse_tag(text: &str) -> Result<Reference, CommandError> {

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use testkit::tarball::{Member, Tarball};
+
+use crate::servers::{FileServer, GitServer};
 use crate::strata;
 
 #[test]
@@ -234,4 +237,177 @@ fn privileged_secrets_come_from_files_and_variables() {
         key.stderr.contains("add them to an agent with ssh-add"),
         "{key}"
     );
+}
+
+/// A context with a Dockerfile, one that is not the usual one, and links that lead out.
+fn context_tar() -> Vec<u8> {
+    let mut tar = Tarball::new();
+    let dockerfile = b"FROM scratch\nCOPY . /\n";
+    tar.push(&Member::file("./Dockerfile", dockerfile));
+    tar.push(&Member::file(
+        "sub/Other",
+        b"FROM scratch\nCOPY sub/f /other\n",
+    ));
+    tar.push(&Member::file("sub/Other.dockerignore", b"Dockerfile\n"));
+    tar.push(&Member::file("sub/f", b"f"));
+    tar.push(&Member::file(".dockerignore", b"**/Other*\nleak\n"));
+    tar.push(&Member::symlink("leak", "/etc/shadow"));
+    tar.push(&Member::symlink("up", "../../../../../../../etc"));
+    tar.finish()
+}
+
+#[test]
+fn a_context_comes_as_an_archive_from_standard_input() {
+    let strata = strata();
+    let tar = context_tar();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &tar).expect("packed");
+    let gzip = gzip.finish().expect("packed");
+    let mut ids = Vec::new();
+    for archive in [&tar, &gzip] {
+        let outcome = strata.run_with(&["build", "-q", "-"], archive);
+        assert_eq!(outcome.code, 0, "{outcome}");
+        ids.push(outcome.stdout);
+    }
+    assert_eq!(ids[0], ids[1]);
+    let listed = strata.run_with(&["build", "--iidfile", "iid", "-"], &tar);
+    assert_eq!(listed.code, 0, "{listed}");
+    let other = ["build", "-q", "-f", "sub/Other", "-"];
+    let outcome = strata.run_with(&other, &tar);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    for (file, said) in [
+        (
+            "nope",
+            "failed to read dockerfile: open nope: no such file or directory",
+        ),
+        // Out of the context there is nothing: the link leads to a file in it.
+        (
+            "leak",
+            "failed to read dockerfile: open leak: no such file or directory",
+        ),
+        (
+            "up/passwd",
+            "failed to read dockerfile: open up/passwd: no such file or directory",
+        ),
+        ("sub", "expected a regular file"),
+    ] {
+        let outcome = strata.run_with(&["build", "-f", file, "-"], &tar);
+        assert!(outcome.stderr.contains(said), "{outcome}");
+        assert_eq!(outcome.code, 1);
+    }
+    let outcome = strata.run_with(&["build", "-"], &tar[..520]);
+    assert!(
+        outcome.stderr.contains("unable to prepare context"),
+        "{outcome}"
+    );
+    let both = strata.run_with(&["build", "-f", "-", "-"], &tar);
+    assert!(
+        both.stderr
+            .contains("can't use stdin for both build context and dockerfile")
+    );
+    // Nothing is left of what was unpacked.
+    assert!(strata.settle());
+    for directory in ["ingest", "context"] {
+        let left = fs::read_dir(strata.path("root").join(directory)).expect("lists");
+        assert_eq!(left.count(), 0, "{directory}");
+    }
+}
+
+#[test]
+fn a_context_comes_from_a_url() {
+    let strata = strata();
+    let tar = context_tar();
+    let server = FileServer::start(&[
+        ("/c.tar", tar.as_slice()),
+        ("/Dockerfile", b"FROM scratch\nLABEL from=url\n"),
+    ]);
+    let from_url = strata.run(&["build", "-q", &server.url("/c.tar")]);
+    assert_eq!(from_url.code, 0, "{from_url}");
+    let piped = strata.run_with(&["build", "-q", "-"], &tar);
+    assert_eq!(from_url.stdout, piped.stdout);
+    let text = strata.run(&["build", "-q", "-t", "text", &server.url("/Dockerfile")]);
+    assert_eq!(text.code, 0, "{text}");
+    let label = strata.run(&["inspect", "-f", "{{.Config.Labels.from}}", "text"]);
+    assert_eq!(label.stdout(), "url\n");
+    let missing = strata.run(&["build", &server.url("/nope")]);
+    assert_eq!(missing.code, 1, "{missing}");
+}
+
+#[test]
+fn a_context_comes_from_a_git_repository() {
+    let strata = strata();
+    let repository = strata.work("r.git");
+    fs::create_dir(&repository).expect("made");
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args([
+            "-c",
+            "user.name=n",
+            "-c",
+            "user.email=e",
+            "-c",
+            "init.defaultBranch=main",
+        ]);
+        command.args(arguments).current_dir(&repository);
+        command.env("GIT_COMMITTER_DATE", "1700000000 +0000");
+        let output = command.output().expect("git is installed");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout)
+            .expect("text")
+            .trim()
+            .to_owned()
+    };
+    git(&["init", "--quiet"]);
+    fs::create_dir(repository.join("sub")).expect("made");
+    for (path, text) in [
+        ("Dockerfile", "FROM scratch\nCOPY . /\nLABEL at=main\n"),
+        ("sub/Dockerfile", "FROM scratch\nCOPY . /\nLABEL at=sub\n"),
+        ("sub/f", "f"),
+    ] {
+        fs::write(repository.join(path), text).expect("written");
+    }
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "one"]);
+    git(&["tag", "v1"]);
+    let first = git(&["rev-parse", "HEAD"]);
+    fs::write(repository.join("new"), "new").expect("written");
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "two"]);
+    let server = GitServer::start(&strata.work("."));
+    let build = |fragment: &str| {
+        let url = format!("git://{}/r.git{fragment}", server.address);
+        strata.run(&["build", "-q", "-t", "built", &url])
+    };
+    let label = || {
+        strata
+            .run(&[
+                "inspect",
+                "-f",
+                "{{.Config.Labels.at}} {{.Created}}",
+                "built",
+            ])
+            .stdout()
+    };
+    let (tagged, named) = (build("#v1"), build(&format!("#{first}")));
+    assert_eq!(tagged.code, 0, "{tagged}");
+    assert_eq!(tagged.stdout, named.stdout, "{named}");
+    assert_eq!(label(), "main 2023-11-14T22:13:20Z\n");
+    let newest = build("");
+    assert_eq!(newest.code, 0, "{newest}");
+    assert_ne!(newest.stdout, tagged.stdout);
+    assert_eq!(build("#main:sub").code, 0);
+    assert_eq!(label(), "sub 2023-11-14T22:13:20Z\n");
+    for (fragment, said) in [
+        ("#v9", "git checkout failed"),
+        ("#v1:nope", "no directory \"nope\" in the repository"),
+        ("#v1:../..", "no directory \"../..\" in the repository"),
+        ("#--upload-pack=x", "invalid git reference"),
+    ] {
+        let outcome = build(fragment);
+        assert!(outcome.stderr.contains(said), "{outcome}");
+        assert_eq!(outcome.code, 1);
+    }
+    assert!(strata.settle());
+    let left = fs::read_dir(strata.path("root").join("ingest")).expect("lists");
+    assert_eq!(left.count(), 0);
 }

@@ -16,6 +16,7 @@ mod proxies;
 mod registry;
 mod resume;
 mod run;
+mod servers;
 mod space;
 mod throttle;
 mod undoing;
