@@ -7,7 +7,7 @@ use std::time::Instant;
 use dockerfile::Dockerfile;
 use dockerfile::check::{self, CheckOptions, Coverage};
 use dockerfile::ignore::Patterns;
-use oci::{ImageId, Platform, Reference};
+use oci::{DiffId, ImageId, Platform, Reference};
 use store::{BuildRecord, Timestamp};
 
 use crate::bases::Bases;
@@ -25,8 +25,10 @@ use crate::{BuildContext, BuildError, BuildOptions, Event, SolveError, variables
 /// What a build gave.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The image; it is in the store and carries the tags that were asked for.
+    /// The image. When one was asked for, it is in the store and carries its tags.
     pub id: ImageId,
+    /// Its layers, bottom first. The caller's lock keeps them.
+    pub layers: Vec<DiffId>,
     /// Its configuration, byte for byte.
     pub config: Vec<u8>,
     /// Steps that made a layer.

@@ -37,7 +37,9 @@ pub use error::{BuildError, Location, SolveError};
 pub use event::{Event, LogStream, StepId};
 pub use located::Located;
 pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
-pub use options::{BuildContext, BuildOptions, CacheUse, DockerfilePlace, Network, Secret};
+pub use options::{
+    BuildContext, BuildOptions, CacheUse, DockerfilePlace, Network, ResultKind, Secret,
+};
 pub use plan::{CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, plan};
 pub use run::RunError;
 pub use vertex::{

@@ -20,6 +20,8 @@ pub struct BuildOptions {
     pub dockerfile_place: DockerfilePlace,
     /// The directory that COPY and ADD read; `None` is an empty context.
     pub context: Option<PathBuf>,
+    /// What becomes of the result.
+    pub result: ResultKind,
     /// Names for the result.
     pub tags: Vec<Reference>,
     /// `--build-arg`, by name.
@@ -75,6 +77,15 @@ impl BuildOptions {
         let argument = || self.build_args.get("SOURCE_DATE_EPOCH")?.parse().ok();
         self.epoch.or_else(argument)
     }
+}
+
+/// What becomes of the result of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultKind {
+    /// An image in the store.
+    Image,
+    /// Only its files are wanted: the store gets no image.
+    Files,
 }
 
 /// Where a Dockerfile was read from.

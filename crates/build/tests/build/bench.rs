@@ -207,6 +207,7 @@ impl Bench {
             dockerfile_name: "Dockerfile".to_owned(),
             dockerfile_place: DockerfilePlace::Nowhere,
             context: Some(self.context()),
+            result: build::ResultKind::Image,
             tags: vec![Reference::parse("result").expect("valid").or_latest()],
             build_args: BTreeMap::new(),
             target: None,

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Mutex;
 
-use build::{BuildOptions, CacheUse, Network};
-use oci::{Platform, Reference, ReferenceError};
+use build::{BuildOptions, CacheUse, Network, ResultKind};
+use oci::{Digest, Platform, Reference, ReferenceError};
+use serde_json::json;
 use strata::container::variables::label;
 use strata::ops::base_images::PullPolicy;
 use strata::ops::build_context::RemoteContext;
 use strata::ops::image_build::ImageBuildError;
+use strata::ops::push::{Wanted, push};
 
 use super::background;
 use super::build_display::{BuildDisplay, Style, watch};
+use super::build_output::{Outputs, write_archives};
 use super::build_secrets;
 use super::build_source::source;
 use super::command::{Arity, Command};
@@ -19,6 +23,9 @@ use super::environment::variable;
 use super::error::{CommandError, Exit, Voice, os_text};
 use super::flags::{Arguments, Flag};
 use super::name;
+use super::output::Channel;
+use super::progress::{Direction, Transfer};
+use super::pull::show;
 use super::session::Session;
 use strata::describe;
 
@@ -39,13 +46,24 @@ pub(crate) const COMMAND: Command = Command {
         Flag::switch("force-rm", "Ignored: steps leave no containers behind"),
         Flag::one("iidfile", "string", "Write the image ID to a file"),
         Flag::many("label", "list", "Set metadata for an image"),
-        Flag::switch("load", "Ignored: the image is always put in the store"),
+        Flag::switch("load", "Put the image in the store too, with --output"),
+        Flag::one(
+            "metadata-file",
+            "string",
+            "Write build result metadata to a file",
+        ),
         Flag::one(
             "network",
             "string",
             "Set the networking mode for the RUN instructions during build: host or none (default \"host\")",
         ),
         Flag::switch("no-cache", "Do not use cache when building the image"),
+        Flag::many(
+            "output",
+            "stringArray",
+            "Output destination (format: \"type=local,dest=path\")",
+        )
+        .short('o'),
         Flag::one("platform", "string", "Set target platform for build"),
         Flag::one(
             "progress",
@@ -62,6 +80,7 @@ pub(crate) const COMMAND: Command = Command {
             &["always", "missing", "never"],
             "Always attempt to pull all referenced images; with =never, none",
         ),
+        Flag::switch("push", "Push the image to its registries"),
         Flag::switch(
             "quiet",
             "Suppress the build output and print image ID on success",
@@ -107,10 +126,7 @@ pub(crate) const COMMAND: Command = Command {
         "isolation",
         "memory",
         "memory-swap",
-        "metadata-file",
         "no-cache-filter",
-        "output",
-        "push",
         "security-opt",
         "shm-size",
         "squash",
@@ -125,7 +141,17 @@ pub(crate) const COMMAND: Command = Command {
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     refuse_attestations(arguments)?;
     let style = style(arguments, session)?;
-    let (options, remote) = options(arguments, session)?;
+    let mut outputs = Outputs::read(arguments)?;
+    let (mut options, remote) = options(arguments, session)?;
+    for name in &outputs.names {
+        options.tags.push(parse_tag(name)?);
+    }
+    if !outputs.keeps_image {
+        options.result = ResultKind::Files;
+    }
+    if outputs.is_pushed && options.tags.is_empty() {
+        return Err(failed("tag is needed when pushing to registry"));
+    }
     let pull = match arguments.text("pull") {
         Some("never") => PullPolicy::Never,
         Some("always") => PullPolicy::Always,
@@ -133,16 +159,37 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         _ => PullPolicy::Missing,
     };
     let mut display = BuildDisplay::new(style);
-    let result = watch(session.engine()?, &options, pull, &mut display)?;
+    let writing = (pull, outputs.files.as_mut_slice());
+    let result = watch(session.engine()?, &options, writing, &mut display)?;
     drop(remote);
     match result {
         Ok(built) => {
             display.succeed();
             let id = built.id.to_string();
+            let names: Vec<String> = options.tags.iter().map(Reference::to_string).collect();
+            let targets = match names.is_empty() {
+                true => vec![id.clone()],
+                false => names.clone(),
+            };
+            write_archives(&outputs, session.store()?, &targets)?;
+            let pushed = match outputs.is_pushed {
+                true => push_all(&options.tags, style, session)?,
+                false => None,
+            };
+            if let Some(path) = arguments.text("metadata-file") {
+                let digest = pushed.map_or_else(|| id.clone(), |digest| digest.to_string());
+                let metadata = json!({
+                    "containerimage.config.digest": id,
+                    "containerimage.digest": digest,
+                    "image.name": names.join(","),
+                });
+                fs::write(path, format!("{metadata:#}"))
+                    .map_err(|error| failed(&open_error(path, &error)))?;
+            }
             if let Some(path) = arguments.text("iidfile") {
                 fs::write(path, &id).map_err(|error| failed(&open_error(path, &error)))?;
             }
-            if style == Style::Quiet {
+            if style == Style::Quiet && !outputs.uses_stdout {
                 session.out.line(&id)?;
             }
             background::tidy(session);
@@ -156,6 +203,32 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             Err(failed(&format!("failed to solve: {}", describe(&error))))
         }
     }
+}
+
+/// Pushes the image under each of its names; returns the digest of its manifest.
+fn push_all(
+    names: &[Reference],
+    style: Style,
+    session: &Session,
+) -> Result<Option<Digest>, CommandError> {
+    let mut digest = None;
+    for name in names {
+        let columns = Channel::Stderr.columns();
+        let transfer = Mutex::new(Transfer::new(Direction::Push, None, columns));
+        let pushed = push(session.engine()?, name, None, Wanted::Any, &|event| {
+            if style != Style::Quiet {
+                show(&transfer, &event, Channel::Stderr);
+            }
+        });
+        let pushed = pushed.map_err(|error| {
+            failed(&format!(
+                "failed to solve: failed to push {name}: {}",
+                describe(&error)
+            ))
+        })?;
+        digest = Some(pushed.digest);
+    }
+    Ok(digest)
 }
 
 pub(super) fn failed(text: &str) -> CommandError {
@@ -229,6 +302,7 @@ fn options(
         dockerfile_name: source.name,
         dockerfile_place: source.place,
         context: source.context,
+        result: ResultKind::Image,
         tags,
         build_args,
         target: arguments

@@ -5,6 +5,7 @@ mod attach;
 mod background;
 mod build;
 mod build_display;
+mod build_output;
 mod build_secrets;
 mod build_source;
 mod builder_prune;

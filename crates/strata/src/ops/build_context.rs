@@ -1,17 +1,17 @@
 //! A build context that is not a directory here: an archive, or a git repository.
 
-use std::fs::{self, File, FileTimes};
-use std::io::{self, Read, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use layer::{EntryKind, IngestError, LayerDir, Limits, Node, Timestamp, View, ViewError};
+use layer::{IngestError, LayerDir, Limits, View, ViewError};
 use rustix::fs::OFlags;
 use store::{Scratch, Store, StoreError};
 use sys::Root;
+
+use super::files::{Special, WriteFileError, write_files};
 
 /// Why a context was not fetched.
 #[derive(Debug, thiserror::Error)]
@@ -26,14 +26,8 @@ pub enum RemoteContextError {
     #[error(transparent)]
     View(#[from] ViewError),
     /// A file of the context cannot be made.
-    #[error("cannot write `{}` of the context", path.display())]
-    Write {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] WriteFileError),
     /// A branch, tag or commit cannot be one.
     #[error("invalid git reference {0:?}")]
     GitReference(String),
@@ -119,7 +113,7 @@ impl RemoteContext {
         let (_, mut tar) = layer::decompress(archive).map_err(RemoteContextError::Read)?;
         layer::ingest(&mut tar, layer.path(), &Limits::default())?;
         let view = View::open(std::slice::from_ref(&layer))?;
-        write_directory(&view, &view.root()?, &directory)?;
+        write_files(&view, &directory, Special::Skip)?;
         fs::remove_dir_all(layer.path()).map_err(write_error(layer.path()))?;
         Ok(Self {
             store: store.clone(),
@@ -227,61 +221,7 @@ impl Drop for RemoteContext {
 }
 
 fn write_error(path: &Path) -> impl FnOnce(io::Error) -> RemoteContextError + '_ {
-    move |source| RemoteContextError::Write {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-/// Writes what is in a directory of `view` to `path`, which exists and is empty: no link of the
-/// archive can be in the way of what is made.
-fn write_directory(view: &View, directory: &Node, path: &Path) -> Result<(), RemoteContextError> {
-    for (name, node) in view.read_dir(directory)? {
-        let path = path.join(std::ffi::OsStr::from_bytes(&name));
-        let failed = write_error(&path);
-        let time = system_time(node.entry.mtime);
-        match &node.entry.kind {
-            EntryKind::Directory => {
-                fs::create_dir(&path).map_err(failed)?;
-                write_directory(view, &node, &path)?;
-                let mode = fs::Permissions::from_mode(node.entry.mode | 0o700);
-                fs::set_permissions(&path, mode)
-                    .and_then(|()| File::open(&path))
-                    .and_then(|opened| opened.set_modified(time))
-                    .map_err(write_error(&path))?;
-            }
-            EntryKind::Symlink { target } => {
-                symlink(std::ffi::OsStr::from_bytes(target), &path).map_err(failed)?;
-            }
-            EntryKind::File { .. } => {
-                let mut content = view.open_file(&node)?;
-                let mut write = || {
-                    let mut options = fs::OpenOptions::new();
-                    let mut file = options
-                        .write(true)
-                        .create_new(true)
-                        .mode(0o600)
-                        .open(&path)?;
-                    io::copy(&mut content, &mut file)?;
-                    file.flush()?;
-                    file.set_permissions(fs::Permissions::from_mode(node.entry.mode & 0o7777))?;
-                    file.set_times(FileTimes::new().set_modified(time))
-                };
-                write().map_err(failed)?;
-            }
-            EntryKind::CharDevice { .. }
-            | EntryKind::BlockDevice { .. }
-            | EntryKind::Fifo
-            | EntryKind::Hardlink { .. } => {}
-        }
-    }
-    Ok(())
-}
-
-fn system_time(time: Timestamp) -> SystemTime {
-    let seconds = u64::try_from(time.seconds).unwrap_or_default();
-    let since = Duration::new(seconds, time.nanoseconds);
-    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+    move |source| WriteFileError::new(path, source).into()
 }
 
 /// Gives everything below `directory` one time, and removes what is git's own.

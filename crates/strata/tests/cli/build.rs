@@ -1,6 +1,7 @@
 //! `build`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use testkit::tarball::{Member, Tarball};
 
@@ -410,4 +411,130 @@ fn a_context_comes_from_a_git_repository() {
     assert!(strata.settle());
     let left = fs::read_dir(strata.path("root").join("ingest")).expect("lists");
     assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn the_result_goes_where_output_says() {
+    let strata = strata();
+    strata.import_small("base:1");
+    strata.write(
+        "context/Dockerfile",
+        "FROM scratch\nCOPY --chmod=755 f /bin/f\nCOPY g /\nCOPY l /\n",
+    );
+    strata.write("context/f", "f");
+    strata.write("context/g", "g");
+    std::os::unix::fs::symlink("g", strata.work("context/l")).expect("made");
+    // What is there stays, unless it is in the way; links are not followed.
+    strata.write("out/kept", "kept");
+    strata.write("outside", "untouched");
+    std::os::unix::fs::symlink("../outside", strata.work("out/g")).expect("made");
+    let outcome = strata.run(&["build", "-o", "out", "context"]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let read = |path: &str| fs::read_to_string(strata.work(path)).expect("it is there");
+    for (path, content) in [
+        ("out/bin/f", "f"),
+        ("out/g", "g"),
+        ("out/l", "g"),
+        ("out/kept", "kept"),
+        ("outside", "untouched"),
+    ] {
+        assert_eq!(read(path), content, "{path}");
+    }
+    let mode = fs::metadata(strata.work("out/bin/f"))
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o755);
+    assert_eq!(
+        strata.run(&["images", "-aq"]).stdout().lines().count(),
+        1,
+        "only the base"
+    );
+
+    strata
+        .run(&["build", "-o", "type=tar,dest=out.tar", "context"])
+        .succeeded();
+    let mut command = strata.command(&["build", "-q", "-o", "-", "context"]);
+    let piped = command.output().expect("runs").stdout;
+    assert_eq!(piped, fs::read(strata.work("out.tar")).expect("written"));
+    let id = strata.run_with(&["import", "-"], &piped).stdout();
+    assert!(id.starts_with("sha256:"), "{id}");
+
+    strata
+        .run(&[
+            "build",
+            "-t",
+            "saved:1",
+            "-o",
+            "type=docker,dest=saved.tar",
+            "context",
+        ])
+        .succeeded();
+    let loaded = crate::strata().run_with(
+        &["load"],
+        &fs::read(strata.work("saved.tar")).expect("there"),
+    );
+    assert_eq!(loaded.stdout(), "Loaded image: saved:1\n");
+
+    for (output, said) in [
+        ("type=local", "dest is required for local output"),
+        ("dest=x", "type is required for output"),
+        ("type=magic", "exporter \"magic\" could not be found"),
+        (
+            "type=image,compression=zstd",
+            "output option \"compression\" is not supported",
+        ),
+    ] {
+        let outcome = strata.run(&["build", "-o", output, "context"]);
+        assert!(outcome.stderr.contains(said), "{outcome}");
+        assert_eq!(outcome.code, 1);
+    }
+}
+
+#[test]
+fn a_build_pushes_what_it_made_under_every_name() {
+    let strata = strata();
+    let served = strata.serve(&["--allow-push"]);
+    strata.write("context/Dockerfile", "FROM scratch\nCOPY f /\n");
+    strata.write("context/f", "f");
+    let names = ["one:1", "two:2"].map(|name| format!("{}/{name}", served.address()));
+    let words = [
+        "build",
+        "--push",
+        "--metadata-file",
+        "meta.json",
+        "-t",
+        &names[0],
+        "-t",
+        &names[1],
+        "context",
+    ];
+    let outcome = strata.run(&words);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let metadata = fs::read_to_string(strata.work("meta.json")).expect("written");
+    let other = crate::strata();
+    for name in &names {
+        let pulled = other.run(&["pull", name]).stdout();
+        let digest = pulled
+            .lines()
+            .find_map(|line| line.strip_prefix("Digest: "));
+        let digest = digest.expect("a digest").to_owned();
+        assert!(
+            metadata.contains(&format!("\"containerimage.digest\": \"{digest}\"")),
+            "{metadata}"
+        );
+    }
+    let nameless = strata.run(&["build", "--push", "context"]);
+    assert!(
+        nameless
+            .stderr
+            .contains("tag is needed when pushing to registry"),
+        "{nameless}"
+    );
+    let both = strata.run(&["build", "--push", "--load", "context"]);
+    assert!(
+        both.stderr
+            .contains("push and load may not be set together"),
+        "{both}"
+    );
 }
