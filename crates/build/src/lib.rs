@@ -38,7 +38,7 @@ pub use event::{Event, LogStream, StepId};
 pub use located::Located;
 pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
 pub use options::{
-    BuildContext, BuildOptions, CacheUse, DockerfilePlace, Network, ResultKind, Secret,
+    BuildContext, BuildOptions, CacheUse, DockerfilePlace, Network, ResultKind, Sandbox, Secret,
 };
 pub use plan::{CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, plan};
 pub use run::RunError;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use oci::{Platform, Reference};
+use runtime::Limits;
 
 use crate::{BaseImages, Event};
 
@@ -32,12 +34,14 @@ pub struct BuildOptions {
     pub platform: Platform,
     /// Whether results of earlier steps are used.
     pub cache: CacheUse,
+    /// `--no-cache-filter`: stages, by name, for which they are not.
+    pub uncached_stages: Vec<String>,
     /// `--label`, set last.
     pub labels: BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`; without it times are clamped to the newest in the context.
     pub epoch: Option<i64>,
-    /// The network of RUN.
-    pub network: Network,
+    /// What the containers of RUN are like.
+    pub sandbox: Sandbox,
     /// How many steps may run at once; at least one does.
     pub jobs: usize,
     /// `--secret`, by name.
@@ -115,6 +119,17 @@ pub enum Network {
     Host,
     /// Loopback only.
     None,
+}
+
+/// What the containers of RUN are like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Their network, unless an instruction says otherwise.
+    pub network: Network,
+    /// `--add-host`: more names and their addresses.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// How much their processes may take.
+    pub limits: Limits,
 }
 
 /// What a build works with.

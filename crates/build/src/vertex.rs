@@ -18,6 +18,8 @@ pub struct Vertex {
     pub span: Span,
     /// The text of its history entry.
     pub instruction: String,
+    /// The name of its stage; empty when it has none.
+    pub stage: String,
 }
 
 /// The content that a vertex builds on or reads.

@@ -30,6 +30,8 @@ pub(crate) struct Tree {
     pub(crate) rootfs: Mount,
     pub(crate) rootfs_access: Access,
     pub(crate) devpts: Mount,
+    /// The size of `/dev/shm` in bytes.
+    pub(crate) shm_size: u64,
     pub(crate) binds: Vec<PreparedBind>,
     pub(crate) cgroups: Hierarchies,
 }
@@ -156,7 +158,8 @@ impl Tree {
             ..SAFE
         };
         attach_in(&self.devpts, &pts, (dev, "/dev"), "pts")?;
-        let shm = Mount::tmpfs(&[("mode", "1777"), ("size", "65536k")])
+        let size = self.shm_size.to_string();
+        let shm = Mount::tmpfs(&[("mode", "1777"), ("size", &size)])
             .map_err(StartError::mount("/dev/shm"))?;
         attach_in(&shm, &SAFE, (dev, "/dev"), "shm")?;
         let mqueue = Mount::mqueue().map_err(StartError::mount("/dev/mqueue"))?;

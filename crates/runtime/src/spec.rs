@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use sys::Capability;
 
+use crate::Ulimit;
+
 /// A container to start. Plain values, checked by [`crate::start`].
 #[derive(Debug)]
 pub struct Spec {
@@ -25,6 +27,8 @@ pub struct Spec {
     pub network: Network,
     /// What it may do.
     pub security: Security,
+    /// How much its processes may take.
+    pub limits: Limits,
     /// Where its input and output go.
     pub stdio: Stdio,
 }
@@ -150,6 +154,24 @@ pub enum Seccomp {
     Default,
     /// All.
     Unconfined,
+}
+
+/// How much a container's processes may take. The default is docker's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// What each process inherits; others stay as the caller's.
+    pub ulimits: Vec<Ulimit>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            shm_size: 64 << 20,
+            ulimits: Vec::new(),
+        }
+    }
 }
 
 /// Where a container's input and output go.

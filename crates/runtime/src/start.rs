@@ -168,6 +168,7 @@ fn plan(
             rootfs: spec.rootfs,
             rootfs_access: spec.rootfs_access,
             devpts,
+            shm_size: spec.limits.shm_size,
             binds: spec
                 .mounts
                 .into_iter()
@@ -183,6 +184,7 @@ fn plan(
         hostname: spec.hostname,
         network: None,
         security,
+        ulimits: spec.limits.ulimits,
         filter,
         user,
         cwd: if spec.process.cwd.is_empty() {

@@ -11,17 +11,17 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use runtime::{
-    Access, BindMount, BindSource, DEFAULT_PATH, Exit, MemoryFile, Network, NewPrivileges, Process,
-    Running, Seccomp, Security, Spec, StartError, Stdio,
+    Access, BindMount, BindSource, DEFAULT_PATH, Exit, Limits, MemoryFile, Network, NewPrivileges,
+    Process, Running, Seccomp, Security, Spec, StartError, Stdio,
 };
 use rustix::fs::{Mode, OFlags};
 use sys::{Mount, Recursion, Root};
 
 const APPLETS: &[&str] = &[
-    "awk", "cat", "chown", "chroot", "dd", "echo", "env", "false", "grep", "head", "hostname",
-    "id", "ifconfig", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "ping", "ps", "pwd",
-    "readlink", "seq", "setsid", "sh", "sleep", "sort", "stat", "stty", "test", "touch", "tr",
-    "true", "tty", "umount", "unshare", "wc",
+    "awk", "cat", "chown", "chroot", "dd", "df", "echo", "env", "false", "grep", "head",
+    "hostname", "id", "ifconfig", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "ping",
+    "ps", "pwd", "readlink", "seq", "setsid", "sh", "sleep", "sort", "stat", "stty", "tail",
+    "test", "touch", "tr", "true", "tty", "umount", "unshare", "wc",
 ];
 
 /// A root file system in a directory of its own.
@@ -70,6 +70,7 @@ impl Rootfs {
             mounts: Vec::new(),
             network: Network::None,
             security: Security::default(),
+            limits: Limits::default(),
             stdio: Stdio::Inherit,
         }
     }
@@ -606,6 +607,26 @@ fn privileged_files_and_directories_of_memory_are_shown() {
     ];
     let (_, output) = run(spec);
     assert_eq!(output, "440 3:4 5\nhush\n1\n");
+}
+
+#[test]
+fn privileged_limits_hold_for_the_processes_of_the_container() {
+    let rootfs = Rootfs::new();
+    let script = "ulimit -n; ulimit -Hn; ulimit -c; df -k /dev/shm | tail -n 1 | awk '{print $2}'";
+    let mut spec = rootfs.spec(&["sh", "-c", script]);
+    let ulimits = ["nofile=50:60", "core=0"].map(|text| text.parse().unwrap());
+    spec.limits = Limits {
+        shm_size: 1 << 20,
+        ulimits: ulimits.to_vec(),
+    };
+    let (exit, output) = run(spec);
+    assert_eq!(
+        (exit, output.as_str()),
+        (Exit::Code(0), "50\n60\n0\n1024\n")
+    );
+    let mut spec = rootfs.spec(&["sh", "-c", "df -k /dev/shm | tail -n 1 | awk '{print $2}'"]);
+    spec.process.user = "1:1".to_owned();
+    assert_eq!(run(spec).1, "65536\n");
 }
 
 #[test]

@@ -104,8 +104,11 @@ impl Container<'_> {
         let (stdout, stdout_of_process) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
         let (stderr, stderr_of_process) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
         let output = Output::new(stdout, stderr).map_err(RunError::Prepare)?;
-        let network = run_step.network.unwrap_or(environment.options.network);
-        let mut binds = own_files(self.scratch, run_step).map_err(RunError::Prepare)?;
+        let network = run_step
+            .network
+            .unwrap_or(environment.options.sandbox.network);
+        let mut binds =
+            own_files(environment, self.scratch, run_step).map_err(RunError::Prepare)?;
         binds.append(&mut mounts.binds);
         let spec = Spec {
             id: identity(),
@@ -119,6 +122,7 @@ impl Container<'_> {
                 Network::None => runtime::Network::None,
             },
             security: Security::default(),
+            limits: environment.options.sandbox.limits.clone(),
             stdio: Stdio::Streams {
                 stdin: None,
                 stdout: stdout_of_process,
@@ -223,9 +227,16 @@ fn process(
 }
 
 /// Writes the files that each step has for itself, and says where it sees them.
-fn own_files(directory: &Path, step: &RunStep) -> io::Result<Vec<BindMount>> {
-    let hosts =
+fn own_files(
+    environment: &Environment<'_>,
+    directory: &Path,
+    step: &RunStep,
+) -> io::Result<Vec<BindMount>> {
+    let mut hosts =
         format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in &environment.options.sandbox.hosts {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
     let resolv_conf = match fs::read(RESOLV_CONF) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

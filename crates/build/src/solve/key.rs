@@ -3,8 +3,10 @@
 use oci::{ChainId, DiffId, Digest};
 use serde_json::{Value, json};
 
-use crate::Network;
+use runtime::Limits;
+
 use crate::vertex::{Archives, DestinationForm, Files, Item, Link, RunStep, Workdir};
+use crate::{Network, Sandbox};
 
 /// Changes with the meaning of any ingredient, and with what a step makes of them.
 const FORMAT: u32 = 1;
@@ -29,10 +31,11 @@ impl Key {
     pub(super) fn run(
         step: &RunStep,
         parent: &[DiffId],
-        (network, epoch): (Network, Option<i64>),
+        (sandbox, epoch): (&Sandbox, Option<i64>),
         mounts: Vec<Value>,
     ) -> Self {
         let script = step.script.as_ref();
+        let network = step.network.unwrap_or(sandbox.network);
         let mut ingredients = json!({
             "format": FORMAT,
             "step": "run",
@@ -47,6 +50,14 @@ impl Key {
         });
         if !mounts.is_empty() {
             ingredients["mounts"] = Value::Array(mounts);
+        }
+        if !sandbox.hosts.is_empty() {
+            ingredients["hosts"] = json!(sandbox.hosts);
+        }
+        if sandbox.limits != Limits::default() {
+            let ulimits = sandbox.limits.ulimits.iter().map(ToString::to_string);
+            let ulimits: Vec<String> = ulimits.collect();
+            ingredients["limits"] = json!([sandbox.limits.shm_size, ulimits]);
         }
         Self::of(ingredients)
     }
@@ -135,14 +146,29 @@ mod tests {
         }
     }
 
+    fn sandbox(network: Network) -> Sandbox {
+        Sandbox {
+            network,
+            hosts: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+
     fn layer(text: &str) -> Vec<DiffId> {
         vec![DiffId(Digest::of(text.as_bytes()))]
     }
 
     #[test]
     fn every_ingredient_changes_the_key_and_proxies_do_not() {
-        let key =
-            |step: &RunStep| Key::run(step, &layer("a"), (Network::Host, None), Vec::new()).digest;
+        let key = |step: &RunStep| {
+            Key::run(
+                step,
+                &layer("a"),
+                (&sandbox(Network::Host), None),
+                Vec::new(),
+            )
+            .digest
+        };
         let base = key(&run());
         let text = |text: &str| vec![text.to_owned()];
         for other in [
@@ -172,21 +198,39 @@ mod tests {
             }),
             base
         );
-        let other = Key::run(&run(), &layer("b"), (Network::Host, None), Vec::new()).digest;
+        let other = Key::run(
+            &run(),
+            &layer("b"),
+            (&sandbox(Network::Host), None),
+            Vec::new(),
+        )
+        .digest;
         assert_ne!(other, base);
         assert_ne!(
-            Key::run(&run(), &layer("a"), (Network::None, None), Vec::new()).digest,
+            Key::run(
+                &run(),
+                &layer("a"),
+                (&sandbox(Network::None), None),
+                Vec::new()
+            )
+            .digest,
             base
         );
         assert_ne!(
-            Key::run(&run(), &layer("a"), (Network::Host, Some(1)), Vec::new()).digest,
+            Key::run(
+                &run(),
+                &layer("a"),
+                (&sandbox(Network::Host), Some(1)),
+                Vec::new()
+            )
+            .digest,
             base
         );
     }
 
     #[test]
     fn a_key_is_the_digest_of_its_ingredients() {
-        let key = Key::run(&run(), &[], (Network::Host, None), Vec::new());
+        let key = Key::run(&run(), &[], (&sandbox(Network::Host), None), Vec::new());
         let bytes = serde_json::to_vec(&key.ingredients).expect("valid");
         assert_eq!(Digest::of(&bytes), key.digest);
         assert_eq!(key.ingredients["parent"], Value::Null);

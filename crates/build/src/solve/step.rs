@@ -76,17 +76,16 @@ pub(super) fn look_up(
     let mut mounts = MountInputs::default();
     let (key, shortcut, inputs) = match &vertex.operation {
         Operation::Run(step) => {
-            let network = step.network.unwrap_or(environment.options.network);
             mounts = MountInputs::of_context(environment, step)?;
             let key = |mounts: &MountInputs| {
                 let mounts = mounts.ingredients(step, &stacks.sources);
-                Key::run(step, parent, (network, epoch), mounts)
+                Key::run(step, parent, (&environment.options.sandbox, epoch), mounts)
             };
             let quick = key(&mounts);
             match mounts::reads_layers(step) {
                 false => (quick, None, None),
                 true => {
-                    if let Some(layer) = recorded(environment, &quick)? {
+                    if let Some(layer) = recorded(environment, vertex, &quick)? {
                         return Ok(Lookup::Hit(layer));
                     }
                     mounts.add_layers(environment, step, &stacks.sources)?;
@@ -103,7 +102,7 @@ pub(super) fn look_up(
                 }
             };
             if let Some(shortcut) = &shortcut
-                && let Some(layer) = recorded(environment, shortcut)?
+                && let Some(layer) = recorded(environment, vertex, shortcut)?
             {
                 return Ok(Lookup::Hit(layer));
             }
@@ -112,7 +111,7 @@ pub(super) fn look_up(
             (key, shortcut, Some(inputs))
         }
     };
-    if let Some(layer) = recorded(environment, &key)? {
+    if let Some(layer) = recorded(environment, vertex, &key)? {
         if let Some(shortcut) = &shortcut {
             let record = record(vertex, &stacks, shortcut, &layer);
             environment.build.store.put_step(&record)?;
@@ -129,8 +128,14 @@ pub(super) fn look_up(
 }
 
 /// Returns the layer that the cache has under a key.
-fn recorded(environment: &Environment<'_>, key: &Key) -> Result<Option<Layer>, SolveError> {
-    if environment.options.cache == CacheUse::Ignore {
+fn recorded(
+    environment: &Environment<'_>,
+    vertex: &Vertex,
+    key: &Key,
+) -> Result<Option<Layer>, SolveError> {
+    let uncached = &environment.options.uncached_stages;
+    let is_stage = |name: &String| name.eq_ignore_ascii_case(&vertex.stage);
+    if environment.options.cache == CacheUse::Ignore || uncached.iter().any(is_stage) {
         return Ok(None);
     }
     let store = environment.build.store;

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use build::{
     BaseImage, BaseImageError, BaseImages, BuildContext, BuildError, BuildOptions, Built, CacheUse,
-    DockerfilePlace, Download, Event, Network,
+    DockerfilePlace, Download, Event, Network, Sandbox,
 };
 use layer::{Entry, EntryKind, Form, LayerDir, LayerWriter, Node, Timestamp, View};
 use oci::{DiffId, Digest, History, ImageConfig, Platform, Reference};
@@ -215,7 +215,12 @@ impl Bench {
             cache: CacheUse::Use,
             labels: BTreeMap::new(),
             epoch: None,
-            network: Network::None,
+            sandbox: Sandbox {
+                network: Network::None,
+                hosts: Vec::new(),
+                limits: runtime::Limits::default(),
+            },
+            uncached_stages: Vec::new(),
             jobs: 2,
             secrets: BTreeMap::new(),
             agents: BTreeMap::new(),

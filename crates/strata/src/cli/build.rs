@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::sync::Mutex;
 
-use build::{BuildOptions, CacheUse, Network, ResultKind};
+use build::{BuildOptions, CacheUse, Network, ResultKind, Sandbox};
 use oci::{Digest, Platform, Reference, ReferenceError};
+use runtime::{Limits, Ulimit};
 use serde_json::json;
 use strata::container::variables::label;
 use strata::ops::base_images::PullPolicy;
@@ -34,6 +36,11 @@ pub(crate) const COMMAND: Command = Command {
     usage: "[OPTIONS] PATH | URL | -",
     about: "Build an image from a Dockerfile",
     flags: &[
+        Flag::many(
+            "add-host",
+            "list",
+            "Add a custom host-to-IP mapping (format: \"host:ip\")",
+        ),
         Flag::many("build-arg", "list", "Set build-time variables"),
         Flag::switch("compress", "Ignored: the context is read where it is"),
         Flag::switched_on("disable-content-trust", "Skip image verification"),
@@ -64,6 +71,11 @@ pub(crate) const COMMAND: Command = Command {
             "Output destination (format: \"type=local,dest=path\")",
         )
         .short('o'),
+        Flag::many(
+            "no-cache-filter",
+            "stringArray",
+            "Do not cache specified stages",
+        ),
         Flag::one("platform", "string", "Set target platform for build"),
         Flag::one(
             "progress",
@@ -93,6 +105,11 @@ pub(crate) const COMMAND: Command = Command {
             "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")",
         ),
         Flag::one("sbom", "string", "Only false: images get no attestation"),
+        Flag::one(
+            "shm-size",
+            "bytes",
+            "Shared memory size for build containers",
+        ),
         Flag::many(
             "ssh",
             "stringArray",
@@ -105,9 +122,9 @@ pub(crate) const COMMAND: Command = Command {
         )
         .short('t'),
         Flag::one("target", "string", "Set the target build stage to build"),
+        Flag::many("ulimit", "ulimit", "Ulimit options (default [])"),
     ],
     refused: &[
-        "add-host",
         "allow",
         "annotation",
         "attest",
@@ -126,11 +143,8 @@ pub(crate) const COMMAND: Command = Command {
         "isolation",
         "memory",
         "memory-swap",
-        "no-cache-filter",
         "security-opt",
-        "shm-size",
         "squash",
-        "ulimit",
     ],
     arity: Arity::Exactly(1),
     voice: Voice::Build,
@@ -293,7 +307,7 @@ fn options(
     };
     let secrets = build_secrets::secrets(arguments)?;
     let agents = build_secrets::agents(arguments)?;
-    let network = network(arguments)?;
+    let sandbox = sandbox(arguments)?;
     // Last: what is fetched is fetched for a command that is right.
     let context = arguments.positional[0].as_str();
     let source = source(context, arguments.text("file"), session)?;
@@ -310,18 +324,64 @@ fn options(
             .filter(|t| !t.is_empty())
             .map(str::to_owned),
         platform: platform.unwrap_or_else(Platform::host),
+        uncached_stages: arguments
+            .all("no-cache-filter")
+            .flat_map(|names| names.split(','))
+            .map(str::to_owned)
+            .collect(),
         cache: match arguments.is_on("no-cache") {
             true => CacheUse::Ignore,
             false => CacheUse::Use,
         },
         labels: arguments.all("label").map(label).collect(),
         epoch,
-        network,
+        sandbox,
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
         secrets,
         agents,
     };
     Ok((options, source.remote))
+}
+
+fn sandbox(arguments: &Arguments) -> Result<Sandbox, CommandError> {
+    let mut limits = Limits::default();
+    if let Some(text) = arguments.text("shm-size") {
+        limits.shm_size = dockerfile::parse_size(text)
+            .ok_or_else(|| arguments.invalid("shm-size", text, "invalid size"))?;
+    }
+    for text in arguments.all("ulimit") {
+        let limit = text.parse::<Ulimit>();
+        let limit = limit.map_err(|error| arguments.invalid("ulimit", text, &error.to_string()))?;
+        limits.ulimits.push(limit);
+    }
+    Ok(Sandbox {
+        network: network(arguments)?,
+        hosts: arguments
+            .all("add-host")
+            .map(host)
+            .collect::<Result<_, _>>()?,
+        limits,
+    })
+}
+
+/// Reads `name:address` or `name=address`; a v6 address may be in brackets.
+fn host(text: &str) -> Result<(String, IpAddr), CommandError> {
+    let Some((name, address)) = text.split_once(['=', ':']) else {
+        return Err(failed(&format!("bad format for add-host: {text:?}")));
+    };
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|it| it.strip_suffix(']'));
+    let parsed = bare.unwrap_or(address).parse();
+    match parsed {
+        Ok(address) if !name.is_empty() && !name.contains(char::is_whitespace) => {
+            Ok((name.to_owned(), address))
+        }
+        Ok(_) => Err(failed(&format!("bad format for add-host: {text:?}"))),
+        Err(_) => Err(failed(&format!(
+            "invalid IP address in add-host: {address:?}"
+        ))),
+    }
 }
 
 fn network(arguments: &Arguments) -> Result<Network, CommandError> {

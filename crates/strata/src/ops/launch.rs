@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use layer::{LayerDir, RootfsError, RootfsOptions};
 use runtime::{
-    Access, BindMount, BindSource, Environment, Exit, Network, Process, Running, Spec, Stdio,
+    Access, BindMount, BindSource, Environment, Exit, Limits, Network, Process, Running, Spec,
+    Stdio,
 };
 use runtime::{Security, StartError};
 use store::{ContainerError, ContainerState, Store, StoreError, Timestamp};
@@ -120,6 +121,7 @@ pub fn launch(
             NetworkMode::Host => Network::Host,
         },
         security: Security::default(),
+        limits: Limits::default(),
         stdio,
     };
     let running = runtime::start(spec)?;

@@ -538,3 +538,44 @@ fn a_build_pushes_what_it_made_under_every_name() {
         "{both}"
     );
 }
+
+#[test]
+fn wrong_settings_of_build_containers_are_refused() {
+    let strata = strata();
+    strata.write("context/Dockerfile", "FROM scratch\nLABEL a=b\n");
+    for (flags, said) in [
+        (["--add-host", "nope"], "bad format for add-host: \"nope\""),
+        (
+            ["--add-host", "h:1.2"],
+            "invalid IP address in add-host: \"1.2\"",
+        ),
+        (
+            ["--add-host", "h:host-gateway"],
+            "invalid IP address in add-host: \"host-gateway\"",
+        ),
+        (
+            ["--ulimit", "nofile=2:1"],
+            "ulimit soft limit must be less than or equal to hard limit: 2 > 1",
+        ),
+        (["--ulimit", "files=1"], "invalid ulimit type: files"),
+        (["--shm-size", "much"], "invalid size"),
+    ] {
+        let outcome = strata.run(&[&["build"], &flags[..], &["context"]].concat());
+        assert!(outcome.stderr.contains(said), "{outcome}");
+        assert_ne!(outcome.code, 0);
+    }
+    let right = [
+        "build",
+        "-q",
+        "--add-host",
+        "h=[::1]",
+        "--ulimit",
+        "core=-1",
+        "--shm-size",
+        "1.5m",
+        "--no-cache-filter",
+        "a,b",
+        "context",
+    ];
+    strata.run(&right).succeeded();
+}
