@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use dockerfile::Dockerfile;
-use dockerfile::check::{self, CheckOptions, Coverage};
+use dockerfile::check::{self, CheckOptions, Coverage, Report};
 use dockerfile::ignore::Patterns;
 use oci::{DiffId, ImageId, Platform, Reference};
 use store::{BuildRecord, Timestamp};
@@ -47,12 +47,8 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     let progress = Progress::new(context.progress);
     let faults = Faults { options };
     let dockerfile = parse(&progress, &faults)?;
-    let plan_options = PlanOptions {
-        target: options.target.as_deref(),
-        build_args: &options.build_args,
-        platform: &options.platform,
-        build_platform: &Platform::host(),
-    };
+    let build_platform = Platform::host();
+    let plan_options = PlanOptions::of(options, &build_platform);
     let plan = plan(&dockerfile, &plan_options)
         .map_err(|located| faults.located(located.map(SolveError::from)))?;
     let bases = Bases::fetch(context, &plan, &progress, &faults)?;
@@ -87,7 +83,10 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     Ok(built)
 }
 
-fn parse(progress: &Progress<'_>, faults: &Faults<'_>) -> Result<Dockerfile, BuildError> {
+pub(crate) fn parse(
+    progress: &Progress<'_>,
+    faults: &Faults<'_>,
+) -> Result<Dockerfile, BuildError> {
     let options = faults.options;
     let name = &options.dockerfile_name;
     let step = progress.start(&format!("[internal] load build definition from {name}"));
@@ -99,7 +98,7 @@ fn parse(progress: &Progress<'_>, faults: &Faults<'_>) -> Result<Dockerfile, Bui
 }
 
 /// Reads `.dockerignore`, and lets `check` look at it while the step lasts.
-fn load_patterns(
+pub(crate) fn load_patterns(
     options: &BuildOptions,
     progress: &Progress<'_>,
     check: impl FnOnce(&Patterns) -> Result<(), SolveError>,
@@ -122,24 +121,10 @@ fn load_patterns(
 fn lint(
     dockerfile: &Dockerfile,
     options: &PlanOptions<'_>,
-    (bases, patterns): (&Bases, &Patterns),
+    known: (&Bases, &Patterns),
     progress: &Progress<'_>,
 ) -> Result<(), SolveError> {
-    let stage = options.target.unwrap_or_default();
-    let automatic = variables::automatic(options.platform, options.build_platform, stage);
-    let report = check::check(
-        dockerfile,
-        &CheckOptions {
-            build_args: options.build_args,
-            platform_args: &automatic.to_map(),
-            coverage: Coverage::Target(options.target),
-            ignore: Some(patterns),
-            settings: None,
-            base: &|name| bases.describe(name),
-            is_image_name: &|name| Reference::parse(name).is_ok(),
-        },
-    )
-    .map_err(SolveError::CheckDirective)?;
+    let report = findings(dockerfile, options, known)?;
     for warning in report.warnings {
         progress.send(Event::Warning {
             rule: warning.rule.name().to_owned(),
@@ -151,6 +136,29 @@ fn lint(
         Some(message) => Err(SolveError::Check(message)),
         None => Ok(()),
     }
+}
+
+/// Returns what could be written better.
+pub(crate) fn findings(
+    dockerfile: &Dockerfile,
+    options: &PlanOptions<'_>,
+    (bases, patterns): (&Bases, &Patterns),
+) -> Result<Report, SolveError> {
+    let stage = options.target.unwrap_or_default();
+    let automatic = variables::automatic(options.platform, options.build_platform, stage);
+    check::check(
+        dockerfile,
+        &CheckOptions {
+            build_args: options.build_args,
+            platform_args: &automatic.to_map(),
+            coverage: Coverage::Target(options.target),
+            ignore: Some(patterns),
+            settings: None,
+            base: &|name| bases.describe(name),
+            is_image_name: &|name| Reference::parse(name).is_ok(),
+        },
+    )
+    .map_err(SolveError::CheckDirective)
 }
 
 /// Returns where looks of the context's files are remembered: under its one real path.

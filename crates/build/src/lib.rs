@@ -9,6 +9,7 @@
 mod base;
 mod bases;
 mod build;
+mod call;
 mod chmod;
 mod context;
 mod copy;
@@ -30,6 +31,7 @@ mod vertex;
 
 pub use base::{BaseImage, BaseImageError, BaseImages, Download};
 pub use build::{Built, build};
+pub use call::{ArgInfo, Outline, TargetInfo, check, outline, targets};
 pub use chmod::{Chmod, ModeChange};
 pub use context::ContextError;
 pub use copy::CopyError;

@@ -16,6 +16,7 @@ use strata::ops::image_build::ImageBuildError;
 use strata::ops::push::{Wanted, push};
 
 use super::background;
+use super::build_call::Call;
 use super::build_display::{BuildDisplay, Style, watch};
 use super::build_output::{Outputs, write_archives};
 use super::build_secrets;
@@ -42,6 +43,12 @@ pub(crate) const COMMAND: Command = Command {
             "Add a custom host-to-IP mapping (format: \"host:ip\")",
         ),
         Flag::many("build-arg", "list", "Set build-time variables"),
+        Flag::one(
+            "call",
+            "string",
+            "Set method for evaluating build (\"check\", \"outline\", \"targets\") (default \"build\")",
+        ),
+        Flag::switch("check", "Shorthand for \"--call=check\""),
         Flag::switch("compress", "Ignored: the context is read where it is"),
         Flag::switched_on("disable-content-trust", "Skip image verification"),
         Flag::one(
@@ -132,9 +139,7 @@ pub(crate) const COMMAND: Command = Command {
         "builder",
         "cache-from",
         "cache-to",
-        "call",
         "cgroup-parent",
-        "check",
         "cpu-period",
         "cpu-quota",
         "cpu-shares",
@@ -172,6 +177,9 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         _ if arguments.is_on("pull") => PullPolicy::Always,
         _ => PullPolicy::Missing,
     };
+    if let Some(call) = Call::read(arguments)? {
+        return call.answer(&options, pull, session);
+    }
     let mut display = BuildDisplay::new(style);
     let writing = (pull, outputs.files.as_mut_slice());
     let result = watch(session.engine()?, &options, writing, &mut display)?;

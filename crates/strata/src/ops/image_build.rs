@@ -70,6 +70,24 @@ impl std::fmt::Debug for Conversation<'_> {
     }
 }
 
+/// Answers a question about what would be built. Nothing is built; base images may be pulled.
+pub fn ask<T>(
+    engine: &Engine,
+    pull: PullPolicy,
+    question: impl FnOnce(&BuildContext<'_>) -> Result<T, BuildError>,
+) -> Result<T, ImageBuildError> {
+    let store = engine.store();
+    let _lock = store.lock_shared()?;
+    let base_images = EngineImages::new(engine, pull);
+    Ok(question(&BuildContext {
+        store,
+        base_images: &base_images,
+        form: engine.form().map_err(ImageBuildError::Form)?,
+        cancel: &AtomicBool::new(false),
+        progress: &|_| {},
+    })?)
+}
+
 /// Builds an image, gives it its names, and writes its files to `outputs`.
 pub fn build_image(
     engine: &Engine,

@@ -579,3 +579,61 @@ fn wrong_settings_of_build_containers_are_refused() {
     ];
     strata.run(&right).succeeded();
 }
+
+#[test]
+fn a_dockerfile_tells_of_itself_without_being_built() {
+    let strata = strata();
+    strata.import_small("base:1");
+    let build = |call: &str| strata.run(&["build", call, "context"]);
+    strata.write("context/Dockerfile", "FROM base:1\nCMD [\"x\"]\n");
+    assert_eq!(
+        build("--check").to_string(),
+        "[stdout]\nCheck complete, no warnings found.\n[exit 0]\n"
+    );
+    strata.write("context/Dockerfile", "FROM base:1 as b\nRUN true\nCMD x\n");
+    let found = build("--check");
+    assert_eq!(
+        found.to_string(),
+        "[stdout]\nCheck complete, 2 warnings have been found!\n\n\
+         WARNING: FromAsCasing - https://docs.docker.com/go/dockerfile/rule/from-as-casing/\n\
+         'as' and 'FROM' keywords' casing do not match\n\
+         Dockerfile:1\n--------------------\n   1 | >>> FROM base:1 as b\n   2 |     RUN true\n   \
+         3 |     CMD x\n--------------------\n\n\
+         WARNING: JSONArgsRecommended - https://docs.docker.com/go/dockerfile/rule/json-args-recommended/\n\
+         JSON arguments recommended for CMD to prevent unintended behavior related to OS signals\n\
+         Dockerfile:3\n--------------------\n   1 |     FROM base:1 as b\n   2 |     RUN true\n   \
+         3 | >>> CMD x\n   4 |     \n--------------------\n[exit 1]\n"
+    );
+    strata.write(
+        "context/Dockerfile",
+        "# V which one\nARG V=1\nARG UNUSED=1\n# one the first\nFROM base:$V AS one\nARG A\n\
+         FROM scratch AS other\nARG NOT=1\nFROM one\n# B the last\nARG B=b$V\n\
+         RUN --mount=type=secret,id=s,required --mount=type=ssh true\n",
+    );
+    assert_eq!(
+        build("--call=targets").stdout(),
+        "TARGET    DESCRIPTION\none       the first\nother     \n(default) \n"
+    );
+    let outline = strata.run(&[
+        "build",
+        "--call",
+        "outline",
+        "--build-arg",
+        "A=given",
+        "context",
+    ]);
+    assert_eq!(
+        outline.stdout(),
+        "BUILD ARG   VALUE   DESCRIPTION\nV           1       which one\n\
+         A           given   \nB           b       the last\n\nSECRET   REQUIRED\ns        true\n\n\
+         SSH       REQUIRED\ndefault   \n\n"
+    );
+    let named = strata.run(&["build", "--call", "outline", "--target", "other", "context"]);
+    assert_eq!(
+        named.stdout(),
+        "TARGET: other\n\nBUILD ARG   VALUE   DESCRIPTION\nNOT         1       \n\n"
+    );
+    let wrong = build("--call=magic");
+    assert!(wrong.stderr.contains("invalid call \"magic\""), "{wrong}");
+    assert_eq!(strata.run(&["images", "-aq"]).stdout().lines().count(), 1);
+}
