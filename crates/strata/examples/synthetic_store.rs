@@ -19,6 +19,8 @@ fn main() -> Result<(), Failure> {
     };
     let store = Store::open(Path::new(root), Path::new(run))?.unrecorded();
     let (images, layers): (usize, usize) = (images.parse()?, layers.parse()?);
+    // No sweep comes before the images that need the layers.
+    let lock = store.lock_shared()?;
     let shared = write_layer(&store, "shared")?;
     for image in 0..images {
         let mut config = ImageConfig {
@@ -46,6 +48,7 @@ fn main() -> Result<(), Failure> {
         };
         store.put_named_image(&new, &names)?;
     }
+    drop(lock);
     store.mark_synced()?;
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::{median, milliseconds, ratio};
-use crate::command;
 use crate::demo::unmount_below;
+use crate::{command, dist};
 
 /// Images beside the one that runs.
 const SIZES: &[usize] = &[0, 500, 1000, 2000];
@@ -29,7 +29,7 @@ pub(super) fn measure(binary: &Path, directory: &Path) -> Result<()> {
         stores.push(Filled::make(binary, directory, &filler, *size)?);
     }
     println!(
-        "\n{SAMPLES} samples in turn, medians; images beside the one that runs, of {LAYERS} layers each"
+        "\n{SAMPLES} samples in turn: median (mean CPU time); images beside the one that runs, of {LAYERS} layers each"
     );
     let sizes: Vec<String> = SIZES.iter().map(usize::to_string).collect();
     println!("| work | {} | last : first |", sizes.join(" | "));
@@ -55,7 +55,7 @@ pub(super) fn measure(binary: &Path, directory: &Path) -> Result<()> {
                 times.push(store.run(words)?);
             }
         }
-        row(name, times.into_iter().map(median).collect());
+        row(name, times.into_iter().map(Sample::of_many).collect());
     }
     row(
         "`image prune -f`: every fourth image",
@@ -66,29 +66,63 @@ pub(super) fn measure(binary: &Path, directory: &Path) -> Result<()> {
         prune(&stores, &["image", "prune", "-af"])?,
     );
     for store in &stores {
+        store.settle()?;
         unmount_below(&store.directory)?;
     }
     Ok(())
 }
 
 /// Prunes each store and waits for what is left to the background.
-fn prune(stores: &[Filled], words: &[&str]) -> Result<Vec<Duration>> {
+fn prune(stores: &[Filled], words: &[&str]) -> Result<Vec<Sample>> {
     stores.iter().map(|store| store.run(words)).collect()
 }
 
-fn row(name: &str, times: Vec<Duration>) {
-    let cells: Vec<String> = times.iter().map(|time| milliseconds(*time)).collect();
-    let growth = ratio(times[times.len() - 1], times[0]);
+/// What a command took.
+#[derive(Clone, Copy)]
+struct Sample {
+    time: Duration,
+    cpu: Duration,
+}
+
+impl Sample {
+    /// Returns the median of the times and the mean of the CPU times, which are counted in ticks.
+    fn of_many(samples: Vec<Self>) -> Self {
+        let cpu = samples.iter().map(|sample| sample.cpu).sum::<Duration>();
+        let count = u32::try_from(samples.len()).unwrap_or(u32::MAX);
+        Self {
+            time: median(samples.into_iter().map(|sample| sample.time).collect()),
+            cpu: cpu / count,
+        }
+    }
+}
+
+fn row(name: &str, samples: Vec<Sample>) {
+    let cell = |sample: &Sample| {
+        let (time, cpu) = (milliseconds(sample.time), milliseconds(sample.cpu));
+        format!("{time} ({cpu})")
+    };
+    let cells: Vec<String> = samples.iter().map(cell).collect();
+    let growth = ratio(samples[samples.len() - 1].time, samples[0].time);
     println!("| {name} | {} | {growth} |", cells.join(" | "));
 }
 
+/// Returns the CPU time of all processes that this one has waited for.
+fn cpu_of_children() -> Result<Duration> {
+    const TICKS: u64 = 100;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The 14th and 15th word after the name, which may hold blanks.
+    let words = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let ticks: u64 = words
+        .skip(13)
+        .take(2)
+        .map(str::parse::<u64>)
+        .sum::<Result<u64, std::num::ParseIntError>>()?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS))
+}
+
 fn build_filler() -> Result<PathBuf> {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(command::root());
-    cargo.args(["build", "--release", "--locked", "--package", "strata"]);
-    cargo.args(["--example", "synthetic_store"]);
-    command::run_command(&mut cargo)?;
-    Ok(command::target().join("release/examples/synthetic_store"))
+    let release = dist::release(&["--example", "synthetic_store"])?;
+    Ok(release.join("examples/synthetic_store"))
 }
 
 /// A store with busybox and many other images.
@@ -127,7 +161,20 @@ impl Filled {
         Ok(store)
     }
 
-    fn run(&self, words: &[&str]) -> Result<Duration> {
+    /// Waits for what is left to the background.
+    fn settle(&self) -> Result<()> {
+        let lock = std::fs::File::create(self.directory.join("run/tidy.lock"))?;
+        while std::fs::read_dir(self.directory.join("root/trash"))?
+            .next()
+            .is_some()
+        {
+            lock.lock()?;
+            lock.unlock()?;
+        }
+        Ok(lock.lock()?)
+    }
+
+    fn run(&self, words: &[&str]) -> Result<Sample> {
         let mut strata = Command::new(&self.binary);
         strata
             .args(words)
@@ -137,15 +184,16 @@ impl Filled {
             .env("STRATA_UNDO_WINDOW", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), cpu_of_children()?);
         let status = strata.status();
         let time = started.elapsed();
+        let cpu = cpu_of_children()?.saturating_sub(before);
         let status = status.with_context(|| command::line_of(&strata))?;
         anyhow::ensure!(
             status.success(),
             "`{}`: {status}",
             command::line_of(&strata)
         );
-        Ok(time)
+        Ok(Sample { time, cpu })
     }
 }

@@ -18,12 +18,11 @@ use crate::stage::{strata, unmount_below};
 
 const SIZE: usize = 160 << 20;
 
-/// How many states a short run looks at.
-const STATES: usize = 30;
+/// How many states of each command a short run looks at.
+const STATES: usize = 3;
 
-/// How many random states the long version looks at between two flushes, beside that with nothing and
-/// that with everything.
-const BETWEEN: usize = 8;
+/// How many random states the long version looks at between two flushes.
+const BETWEEN: usize = 2;
 
 /// After how many states the interrupted command is given again, and all images are run.
 const USED_EVERY: usize = 12;
@@ -87,8 +86,9 @@ impl Theatre {
         format!("{}/app:1", self.served.address())
     }
 
-    /// Gives commands while events are remembered, and the kernel writes whenever it can.
-    fn play(&self, options: &str) -> (Vec<u8>, Vec<Event>, Vec<Step>) {
+    /// Gives commands while events are remembered. During every second one the kernel writes whenever
+    /// it can; during the others it writes what it is asked for.
+    fn play(&self, options: &str, first_busy: usize) -> (Vec<u8>, Vec<Event>, Vec<Step>) {
         let app = self.app();
         let made = [
             "run",
@@ -117,16 +117,22 @@ impl Theatre {
         self.disk.remember();
         let image = self.disk.image();
         self.disk.mount(options);
-        let is_over = AtomicBool::new(false);
+        let (is_over, is_busy) = (AtomicBool::new(false), AtomicBool::new(false));
         let steps = std::thread::scope(|scope| {
             let root = File::open(self.strata.path("root")).expect("mounted");
-            let is_over = &is_over;
+            let (is_over, is_busy) = (&is_over, &is_busy);
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    rustix::fs::syncfs(&root).expect("synced");
+                    match is_busy.load(Ordering::Relaxed) {
+                        true => rustix::fs::syncfs(&root).expect("synced"),
+                        false => std::thread::yield_now(),
+                    }
                 }
             });
+            let mut number = first_busy;
             let steps = commands.map(|(words, is_synced)| {
+                is_busy.store(number % 2 == 0, Ordering::Relaxed);
+                number += 1;
                 let start = self.disk.count();
                 self.strata.run(words).succeeded();
                 assert!(self.strata.settle());
@@ -161,7 +167,7 @@ fn moments(events: &[Event], random: &mut Random) -> Vec<Moment> {
     let flushes = flushes.filter(|(_, event)| matches!(event, Event::Flush));
     let mut borders: Vec<usize> = flushes.map(|(index, _)| index + 1).collect();
     borders.insert(0, 0);
-    borders.push(events.len());
+    borders.push(events.len() + 1);
     let mut moments = Vec::new();
     for border in borders.windows(2) {
         let (safe, end) = (border[0], border[1]);
@@ -170,7 +176,8 @@ fn moments(events: &[Event], random: &mut Random) -> Vec<Moment> {
             events: safe,
             share: 0,
         });
-        let count = end - safe;
+        // The flush at the end is the next border.
+        let count = end - safe - 1;
         for _ in 0..BETWEEN.min(count) {
             let events = safe + 1 + random.below(count);
             let share = *random.choice(&[20, 50, 80, 100]);
@@ -180,48 +187,55 @@ fn moments(events: &[Event], random: &mut Random) -> Vec<Moment> {
                 share,
             });
         }
-        moments.push(Moment {
-            safe,
-            events: end,
-            share: 100,
-        });
     }
     moments
 }
 
-/// Takes some moments, evenly spread.
-fn sample(mut moments: Vec<Moment>, random: &mut Random) -> Vec<Moment> {
-    let every = moments.len().div_ceil(STATES);
-    let first = random.below(every);
-    let mut index = 0;
-    moments.retain(|_| {
-        index += 1;
-        (index - 1) % every == first
-    });
-    moments
+/// Takes some moments of each step: the last one at which nothing unsafe survives, and others.
+fn sample(moments: Vec<Moment>, steps: &[Step], random: &mut Random) -> Vec<Moment> {
+    let mut by_step: Vec<Vec<Moment>> = steps.iter().map(|_| Vec::new()).collect();
+    for moment in moments {
+        let during = steps.iter().rposition(|step| step.start <= moment.safe);
+        by_step[during.unwrap_or(0)].push(moment);
+    }
+    let mut taken = Vec::new();
+    for mut moments in by_step {
+        let last = moments.iter().rposition(|moment| moment.share == 0);
+        let mut chosen: BTreeSet<usize> = last.into_iter().collect();
+        while chosen.len() < STATES.min(moments.len()) {
+            chosen.insert(random.below(moments.len()));
+        }
+        let mut index = 0;
+        moments.retain(|_| {
+            index += 1;
+            chosen.contains(&(index - 1))
+        });
+        taken.extend(moments);
+    }
+    taken
 }
 
 #[test]
 fn privileged_after_a_power_cut_no_image_is_listed_that_is_not_whole() {
-    survives("defaults");
+    survives("defaults", 0);
 }
 
 /// File sizes may be safe before what was written there.
 #[test]
 fn privileged_a_power_cut_that_leaves_garbage_in_files_is_survived_too() {
-    survives("data=writeback");
+    survives("data=writeback", 1);
 }
 
-fn survives(options: &str) {
+fn survives(options: &str, first_busy: usize) {
     let theatre = Theatre::new();
-    let (image, events, steps) = theatre.play(options);
+    let (image, events, steps) = theatre.play(options, first_busy);
     let seed = length::seed();
     let mut random = Random::new(seed);
     let mut moments = moments(&events, &mut random);
     let all = moments.len();
     match length::rounds() {
         Some(_) => length::tell(&format!("{} events, {all} moments", events.len())),
-        None => moments = sample(moments, &mut random),
+        None => moments = sample(moments, &steps, &mut random),
     }
     theatre.disk.set(image);
     let mut safe = 0;
