@@ -221,6 +221,13 @@ pub(crate) fn faults(root: &Path, boot: &str) -> Vec<String> {
     check.faults
 }
 
+/// Returns the ids of the images that the tags lead to.
+pub(crate) fn tags(root: &Path) -> BTreeMap<String, String> {
+    let rows = rows(&open(root), "SELECT name, image FROM tags");
+    let pair = |row: Vec<String>| <[String; 2]>::try_from(row).expect("two columns").into();
+    rows.into_iter().map(pair).collect()
+}
+
 /// Lists the files under `root` that no record needs. Partial downloads wait to be resumed.
 pub(crate) fn strays(root: &Path) -> Vec<PathBuf> {
     let connection = open(root);

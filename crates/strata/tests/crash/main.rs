@@ -5,7 +5,9 @@
 
 mod background;
 mod crowd;
+mod disk;
 mod kills;
 mod ledger;
 mod length;
+mod power;
 mod stage;

@@ -1,8 +1,10 @@
 //! Stores that commands begin with, and the image that they are about.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::mount::{UnmountFlags, unmount};
 use testkit::cli::{CommandLine, Served};
 use testkit::random::Random;
 
@@ -94,6 +96,17 @@ pub(crate) fn copy_store(from: &CommandLine, to: &CommandLine) {
     for name in ["root", "run", "work"] {
         if from.path(name).exists() {
             copy(&from.path(name), &to.path(""));
+        }
+    }
+}
+
+/// Unmounts everything below `directory`, the last first.
+pub(crate) fn unmount_below(directory: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("the kernel tells");
+    for line in mounts.lines().rev() {
+        let point = line.split(' ').nth(1).unwrap_or_default();
+        if Path::new(point).starts_with(directory) {
+            unmount(point, UnmountFlags::empty()).expect("unmounted");
         }
     }
 }
