@@ -35,10 +35,12 @@ mod sweep;
 mod sync;
 mod tag;
 mod tag_document;
+mod target;
 mod timestamp;
 mod undo;
 mod upload;
 mod usage;
+mod why;
 
 pub use archive::{
     Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, Pick, SavedImage, save,
@@ -61,7 +63,9 @@ pub use layer::{LayerRecord, NewLayer};
 pub use lock::Lock;
 pub use manifest_list::ListEntry;
 pub use operation::{Operation, Purpose, UndoWindow};
-pub use prune::{Compressed, LabelFilter, Presence, Prune, PruneFilter, PruneReport, PruneScope};
+pub use prune::{
+    Compressed, LabelFilter, Presence, Prune, PruneError, PruneFilter, PruneReport, PruneScope,
+};
 pub use remove::{Conflict, Force, Removal, RemoveError};
 pub use resolve::ResolveError;
 pub use scratch::Scratch;
@@ -70,7 +74,9 @@ pub use store::{Store, StoreOptions};
 pub use sweep::Swept;
 pub use sync::Recovery;
 pub use tag_document::TagDocument;
+pub use target::OutOfReach;
 pub use timestamp::Timestamp;
 pub use undo::{LostImage, Restored, Undo, UndoError};
 pub use upload::Upload;
 pub use usage::{ImageUsage, Share, Usage};
+pub use why::{Keeper, Kept, KeptThing};

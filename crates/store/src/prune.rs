@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use oci::{ImageId, Reference};
 use rusqlite::{Connection, Transaction};
 
+use crate::census::Census;
 use crate::remove::{children, references};
 use crate::resolve::Found;
 use crate::sweep::{Needed, live};
+use crate::target::{Chosen, OutOfReach};
+use crate::why::{self, Done, Kept, Unmeasured};
 use crate::{
     ContainerRecord, Force, ImageRecord, Removal, RemoveError, ResolveError, StepFilter,
     StepRecord, Store, StoreError, Swept, Timestamp, container, image, step,
@@ -24,6 +27,12 @@ pub struct Prune {
     pub steps: Option<StepFilter>,
     /// Compressed forms of layers.
     pub compressed: Compressed,
+    /// How many bytes the store may take. Only those of the images and steps go that were not used
+    /// for the longest time, and only until it takes no more. What is held for an undo counts as
+    /// gone.
+    pub target: Option<u64>,
+    /// Whether the report tells what is left, and why.
+    pub explain: bool,
 }
 
 /// Whether the compressed forms of layers go that a push or a server would need again.
@@ -92,6 +101,19 @@ pub struct PruneReport {
     pub steps: Vec<StepRecord>,
     /// What the sweep then freed.
     pub swept: Swept,
+    /// What is left, if that was asked for.
+    pub kept: Vec<Kept>,
+}
+
+/// Why nothing was pruned.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// The store cannot become as small as it should.
+    #[error(transparent)]
+    OutOfReach(Box<OutOfReach>),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl LabelFilter {
@@ -108,22 +130,47 @@ impl Store {
     /// Removes what `prune` says in one transaction, then sweeps. Images that a container uses
     /// stay, with their parents. Waits for other commands before the sweep; the caller must not
     /// hold a lock.
-    pub fn prune(&self, prune: &Prune) -> Result<PruneReport, StoreError> {
-        let mut report = self.write(|tx| self.remove_records(tx, prune))?;
+    pub fn prune(&self, prune: &Prune) -> Result<PruneReport, PruneError> {
+        let chosen = self.chosen(prune)?;
+        let (mut report, left) =
+            self.write(|tx| self.remove_records(tx, prune, chosen.as_ref()))?;
         report.swept = self.sweep()?;
+        report.kept = self.kept(prune, left)?;
+        if prune.target.is_some() {
+            self.shorten_log()?;
+        }
         Ok(report)
     }
 
     /// Tells what [`Store::prune`] would do now, and changes nothing. What other commands are
     /// writing meanwhile may count as not needed.
-    pub fn rehearse_prune(&self, prune: &Prune) -> Result<PruneReport, StoreError> {
-        let (mut report, live, held) = self.rehearse(|tx| {
-            let report = self.remove_records(tx, prune)?;
+    pub fn rehearse_prune(&self, prune: &Prune) -> Result<PruneReport, PruneError> {
+        let chosen = self.chosen(prune)?;
+        let ((mut report, left), live, held) = self.rehearse(|tx| {
+            let report = self.remove_records(tx, prune, chosen.as_ref())?;
             let (live, held) = live(tx, self.scope().begun())?;
             Ok((report, live, held))
         })?;
         report.swept = self.rehearse_sweep(&live, &held)?;
+        report.kept = self.kept(prune, left)?;
         Ok(report)
+    }
+
+    fn chosen(&self, prune: &Prune) -> Result<Option<Chosen>, PruneError> {
+        let Some(target) = prune.target else {
+            return Ok(None);
+        };
+        match self.choose(prune, target)? {
+            Ok(chosen) => Ok(Some(chosen)),
+            Err(error) => Err(PruneError::OutOfReach(Box::new(error))),
+        }
+    }
+
+    fn kept(&self, prune: &Prune, left: Vec<Unmeasured>) -> Result<Vec<Kept>, StoreError> {
+        match prune.explain {
+            true => self.measured(left),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// Removes containers that do not run, and frees what only they need. What other commands
@@ -157,21 +204,44 @@ impl Store {
         &self,
         tx: &Transaction<'_>,
         prune: &Prune,
-    ) -> Result<PruneReport, StoreError> {
+        chosen: Option<&Chosen>,
+    ) -> Result<(PruneReport, Vec<Unmeasured>), StoreError> {
+        let before = match prune.explain {
+            true => Census::read(tx)?,
+            false => Census::default(),
+        };
         let mut report = PruneReport {
             containers: container::remove_unchanged(tx, &prune.containers)?,
             ..PruneReport::default()
         };
-        if let Some(filter) = &prune.images {
-            report.removals = self.prune_images(tx, filter)?;
+        let selection = match &prune.images {
+            Some(filter) => Some(Selection::new(tx, filter, chosen)?),
+            None => None,
+        };
+        if let Some(selection) = &selection {
+            report.removals = self.prune_images(tx, selection)?;
         }
         if let Some(filter) = &prune.steps {
-            report.steps = step::remove(tx, filter, |_| true)?;
+            report.steps = step::remove(tx, filter, |step| {
+                chosen.is_none_or(|chosen| chosen.steps.contains(&step.key))
+            })?;
         }
         if prune.compressed == Compressed::Drop {
             self.forget_compressed(tx)?;
         }
-        Ok(report)
+        let left = match prune.explain {
+            true => {
+                let done = Done {
+                    prune,
+                    selection: selection.as_ref(),
+                    before: &before,
+                    own: self.scope().begun(),
+                };
+                why::explain(self, tx, &done)?
+            }
+            false => Vec::new(),
+        };
+        Ok((report, left))
     }
 
     /// Forgets the compressed blobs of layers that are in the store.
@@ -187,21 +257,11 @@ impl Store {
     fn prune_images(
         &self,
         tx: &Transaction<'_>,
-        filter: &PruneFilter,
+        selection: &Selection<'_>,
     ) -> Result<Vec<Removal>, StoreError> {
-        let images = image::all(tx)?;
-        let used: HashSet<ImageId> = container::all(tx)?
-            .into_iter()
-            .map(|container| container.image)
-            .collect();
-        let kept = match filter.keep {
-            Some(count) => last_used_tags(&images, count),
-            None => HashSet::new(),
-        };
-        let selection = Selection { filter, kept };
         let mut removals = Vec::new();
-        for image in images.iter().filter(|image| !used.contains(&image.id)) {
-            self.prune_image(tx, &image.id, &selection, &mut removals)?;
+        for id in &selection.order {
+            self.prune_image(tx, id, selection, &mut removals)?;
         }
         Ok(removals)
     }
@@ -262,13 +322,41 @@ fn remove_containers(
 }
 
 /// Which images go, and which tags stay whatever becomes of the others.
-struct Selection<'a> {
-    filter: &'a PruneFilter,
-    kept: HashSet<Reference>,
+pub(crate) struct Selection<'a> {
+    pub(crate) filter: &'a PruneFilter,
+    pub(crate) kept: HashSet<Reference>,
+    pub(crate) chosen: Option<&'a Chosen>,
+    /// Images that no container uses, newest first.
+    order: Vec<ImageId>,
+}
+
+impl<'a> Selection<'a> {
+    fn new(
+        tx: &Transaction<'_>,
+        filter: &'a PruneFilter,
+        chosen: Option<&'a Chosen>,
+    ) -> Result<Self, StoreError> {
+        let images = image::all(tx)?;
+        let containers = container::all(tx)?.into_iter();
+        let used: HashSet<ImageId> = containers.map(|container| container.image).collect();
+        let kept = match filter.keep {
+            Some(count) => last_used_tags(&images, count),
+            None => HashSet::new(),
+        };
+        let free = images.iter().map(|image| image.id).filter(|id| {
+            !used.contains(id) && chosen.is_none_or(|chosen| chosen.images.contains(id))
+        });
+        Ok(Self {
+            filter,
+            kept,
+            chosen,
+            order: free.collect(),
+        })
+    }
 }
 
 /// Returns the tags of each repository that were last used, `count` of each.
-fn last_used_tags(images: &[ImageRecord], count: usize) -> HashSet<Reference> {
+pub(crate) fn last_used_tags(images: &[ImageRecord], count: usize) -> HashSet<Reference> {
     let mut repositories: HashMap<String, Vec<(Timestamp, &Reference)>> = HashMap::new();
     for image in images {
         for tag in &image.tags {
@@ -284,7 +372,7 @@ fn last_used_tags(images: &[ImageRecord], count: usize) -> HashSet<Reference> {
     kept
 }
 
-fn selects(filter: &PruneFilter, image: &ImageRecord) -> bool {
+pub(crate) fn selects(filter: &PruneFilter, image: &ImageRecord) -> bool {
     let in_scope = match filter.scope {
         PruneScope::Dangling => image.is_dangling(),
         PruneScope::Unused => true,

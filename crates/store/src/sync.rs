@@ -63,6 +63,11 @@ impl Store {
         if self.has_unsynced()? {
             self.sync()?;
         }
+        self.shorten_log()
+    }
+
+    /// Moves what is in the write-ahead log to its place.
+    pub(crate) fn shorten_log(&self) -> Result<(), StoreError> {
         self.read(|connection| {
             // Busy readers make this incomplete, which is no failure.
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;

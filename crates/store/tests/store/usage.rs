@@ -135,7 +135,7 @@ fn the_shares_together_are_what_du_tells() {
         assert!(share.bytes >= bytes, "{index}: {share:?}");
         assert!(share.reclaimable <= share.bytes, "{index}: {share:?}");
     }
-    assert!(found.images.bytes < 140_000, "{:?}", found.images);
+    assert!(found.images.bytes < 200_000, "{:?}", found.images);
     drop(work);
     store.sweep().expect("swept");
     store.empty_trash().expect("emptied");
@@ -164,7 +164,8 @@ fn what_a_share_can_give_back_is_what_its_prune_takes_of_it() {
         containers
     };
     type Choose = fn(&Usage) -> store::Share;
-    let cases: [(&str, Choose, &dyn Fn(&Store)); 5] = [
+    type Act<'a> = &'a dyn Fn(&Store);
+    let cases: [(&str, Choose, Act<'_>); 5] = [
         ("images", |usage| usage.images, &|store| {
             let images = Some(all.clone());
             let prune = Prune {
@@ -221,6 +222,7 @@ fn what_a_share_can_give_back_is_what_its_prune_takes_of_it() {
         images: Some(all.clone()),
         steps: Some(steps.clone()),
         compressed: Compressed::Drop,
+        ..Prune::default()
     };
     store.prune(&prune).expect("pruned");
     store.empty_trash().expect("emptied");

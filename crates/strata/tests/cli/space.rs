@@ -270,3 +270,138 @@ fn image_and_builder_prune_tell_before_they_remove() {
     assert_eq!(total(&done), total(&as_done(&told)));
     assert_ne!(total(&done).as_deref(), Some("Total:\t0B"));
 }
+
+#[test]
+fn limits_that_cannot_be_read_are_told_with_what_they_may_be() {
+    let strata = strata();
+    for command in ["image prune", "system prune"] {
+        for (flag, value, reason) in [
+            (
+                "unused-for",
+                "soon",
+                "expected a duration as 7d, 24h or 90m",
+            ),
+            (
+                "unused-for",
+                "99999999d",
+                "expected a duration as 7d, 24h or 90m",
+            ),
+            ("keep", "-1", "expected how many tags stay"),
+            ("target", "10X", "expected a size as 10G or 500MB"),
+        ] {
+            let mut words: Vec<&str> = command.split(' ').collect();
+            let given = format!("--{flag}={value}");
+            words.extend(["-f", &given]);
+            let outcome = strata.run(&words);
+            let told = format!("invalid argument \"{value}\" for \"--{flag}\" flag: {reason}\n\n");
+            assert!(outcome.stderr.starts_with(&told), "{outcome}");
+            assert_eq!(outcome.code, 125);
+        }
+    }
+}
+
+#[test]
+fn limits_are_asked_about_and_kept() {
+    let strata = strata();
+    for tag in ["app:1", "app:2", "app:3"] {
+        let tar = testkit::tarball::Tarball::new()
+            .push(&testkit::tarball::Member::file("f", tag.as_bytes()))
+            .finish();
+        strata.run_with(&["import", "-", tag], &tar).succeeded();
+    }
+    let words = [
+        "image",
+        "prune",
+        "--keep",
+        "2",
+        "--unused-for",
+        "7d",
+        "--target",
+        "10G",
+    ];
+    assert_eq!(
+        strata.run(&words).stdout(),
+        "WARNING! This will remove all images without at least one container associated to \
+         them.\nTagged images too, but:\n  - only what was not used for 7d\n  - not the 2 last used \
+         tags of each repository\n  - the longest unused first, only until the store takes at most \
+         10GB\n\nAre you sure you want to continue? [y/N] "
+    );
+    let words = ["system", "prune", "--target", "1GiB", "--compressed"];
+    let asked = strata.run(&words).stdout();
+    assert!(
+        !asked.contains("stopped containers")
+            && asked.contains("  - compressed forms of layers\n\nTagged images too, but:\n"),
+        "{asked}"
+    );
+    let told = strata
+        .run(&["image", "prune", "--keep", "2", "--why"])
+        .stdout();
+    assert!(
+        told.starts_with("Would delete Images:\nuntagged: app:1\n")
+            && told.contains("\nWhat stays:\nKIND      NAME")
+            && told.contains("tag app:3 is among the last used\n"),
+        "{told}"
+    );
+    let names = || {
+        strata
+            .run(&["images", "--format", "{{.Repository}}:{{.Tag}}"])
+            .stdout()
+    };
+    assert_eq!(names(), "app:3\napp:2\napp:1\n", "only told");
+    let done = strata
+        .run(&["image", "prune", "-f", "--keep", "2", "--why"])
+        .stdout();
+    assert_eq!(
+        done,
+        told.replace("Would delete", "Deleted")
+            .replace("reclaimable", "reclaimed")
+    );
+    assert_eq!(names(), "app:3\napp:2\n");
+    let outcome = strata.run(&["image", "prune", "-f", "--target", "1k"]);
+    assert!(
+        outcome
+            .stderr
+            .starts_with("the store cannot be brought down to 1kB: ")
+            && outcome.stderr.contains(" stay; nothing was removed\n")
+            && outcome.stderr.ends_with("kB records\n"),
+        "{outcome}"
+    );
+    assert_eq!(outcome.code, 1);
+    assert_eq!(names(), "app:3\napp:2\n");
+    let words = ["system", "prune", "-f", "--unused-for", "0d"];
+    strata.run(&words).succeeded();
+    assert_eq!(names(), "");
+}
+
+#[test]
+fn compressed_layers_go_when_asked_and_come_back_with_a_push() {
+    let server = strata();
+    let served = server.serve(&["--allow-push"]);
+    let name = format!("{}/demo:1", served.address());
+    let strata = strata();
+    strata.import_small(&name);
+    strata.run(&["push", &name]).succeeded();
+    let reclaimable = |strata: &CommandLine| {
+        let text = strata.run(&["system", "df"]).stdout();
+        row(&text, "Compressed Layers")
+    };
+    let before = reclaimable(&strata);
+    assert_eq!(before[0], "1", "{before:?}");
+    assert_eq!(before[2], before[3], "{before:?}");
+    let told = strata
+        .run(&["system", "prune", "--compressed", "--dry-run"])
+        .stdout();
+    assert!(
+        told.contains(&format!("Total reclaimable space: {}\n", before[2])),
+        "{told}"
+    );
+    let done = strata
+        .run(&["system", "prune", "--compressed", "-f"])
+        .stdout();
+    assert!(
+        done.contains(&format!("Total reclaimed space: {}\n", before[2])),
+        "{done}"
+    );
+    assert_eq!(reclaimable(&strata)[2], "0B");
+    strata.run(&["push", &name]).succeeded();
+}
