@@ -27,6 +27,7 @@ mod new_file;
 mod operation;
 mod prune;
 mod remove;
+mod reserve;
 mod resolve;
 mod scratch;
 mod step;
@@ -48,7 +49,7 @@ pub use archive::{
 pub use blob_writer::{BlobWriter, NewBlob};
 pub use build::BuildRecord;
 pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
-pub use error::StoreError;
+pub use error::{StoreError, is_disk_full};
 pub use exchange::{
     BlobOutcome, BlobTarget, Compress, Copied, CopyError, CopyOptions, CopyOutcome,
     DockerArchiveTarget, Event, ExchangeError, Extent, Fault, LayerId, LayoutArchiveTarget,

@@ -6,6 +6,7 @@ use oci::{ImageId, Reference};
 use rusqlite::{Connection, Transaction};
 
 use crate::census::Census;
+use crate::error::is_disk_full;
 use crate::remove::{children, references};
 use crate::resolve::Found;
 use crate::sweep::{Needed, live};
@@ -132,8 +133,12 @@ impl Store {
     /// hold a lock.
     pub fn prune(&self, prune: &Prune) -> Result<PruneReport, PruneError> {
         let chosen = self.chosen(prune)?;
-        let (mut report, left) =
-            self.write(|tx| self.remove_records(tx, prune, chosen.as_ref()))?;
+        let removed =
+            self.freeing(|| self.write(|tx| self.remove_records(tx, prune, chosen.as_ref())));
+        let (mut report, left) = match removed {
+            Err(error) if is_disk_full(&error) => return self.prune_piecemeal(prune, chosen),
+            removed => removed?,
+        };
         report.swept = self.sweep()?;
         report.kept = self.kept(prune, left)?;
         if prune.target.is_some() {
@@ -152,6 +157,51 @@ impl Store {
             Ok((report, live, held))
         })?;
         report.swept = self.rehearse_sweep(&live, &held)?;
+        report.kept = self.kept(prune, left)?;
+        Ok(report)
+    }
+
+    /// Does what [`Store::prune`] does where the disk has no room for the records of it: a few
+    /// images at a time, each of which makes room for the next.
+    fn prune_piecemeal(
+        &self,
+        prune: &Prune,
+        chosen: Option<Chosen>,
+    ) -> Result<PruneReport, PruneError> {
+        let mut report = PruneReport::default();
+        let ids: Vec<ImageId> = match chosen {
+            Some(Chosen { ref images, .. }) => images.iter().copied().collect(),
+            None => self.images()?.iter().map(|image| image.id).collect(),
+        };
+        let steps = chosen.map(|chosen| chosen.steps);
+        for images in ids.chunks(PIECE) {
+            let piece = Prune {
+                images: prune.images.clone(),
+                ..Prune::default()
+            };
+            let chosen = Chosen {
+                images: images.iter().copied().collect(),
+                ..Chosen::default()
+            };
+            let (removed, _) =
+                self.freeing(|| self.write(|tx| self.remove_records(tx, &piece, Some(&chosen))))?;
+            report.removals.extend(removed.removals);
+            report.swept.add(self.sweep()?);
+            self.empty_trash()?;
+        }
+        let rest = Prune {
+            images: None,
+            ..prune.clone()
+        };
+        let chosen = steps.map(|steps| Chosen {
+            steps,
+            ..Chosen::default()
+        });
+        let (removed, left) =
+            self.freeing(|| self.write(|tx| self.remove_records(tx, &rest, chosen.as_ref())))?;
+        report.containers = removed.containers;
+        report.steps = removed.steps;
+        report.swept.add(self.sweep()?);
         report.kept = self.kept(prune, left)?;
         Ok(report)
     }
@@ -179,7 +229,8 @@ impl Store {
         &self,
         containers: &[ContainerRecord],
     ) -> Result<PruneReport, StoreError> {
-        let (mut report, freed) = self.write(|tx| remove_containers(tx, containers))?;
+        let (mut report, freed) =
+            self.freeing(|| self.write(|tx| remove_containers(tx, containers)))?;
         report.swept.bytes = self.disk_usage_of(&freed);
         for id in &report.containers {
             self.discard(&self.container_dir(id))?;
@@ -321,6 +372,9 @@ fn remove_containers(
     Ok((report, freed))
 }
 
+/// How many images go at a time where the disk is full.
+const PIECE: usize = 8;
+
 /// Which images go, and which tags stay whatever becomes of the others.
 pub(crate) struct Selection<'a> {
     pub(crate) filter: &'a PruneFilter,
@@ -399,5 +453,80 @@ fn unless_conflict(removed: Result<Vec<Removal>, RemoveError>) -> Result<Vec<Rem
             Err(error)
         }
         Err(_) => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci::ImageConfig;
+
+    use super::*;
+    use crate::{NewImage, NewLayer};
+
+    /// Makes a store of 20 images with two layers each.
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (root, run) = (directory.path().join("root"), directory.path().join("run"));
+        let store = Store::open(&root, &run).expect("a store");
+        let layer = |text: &str| {
+            let scratch = store.scratch().expect("scratch");
+            std::fs::write(scratch.path().join("tar"), text).expect("written");
+            let layer = NewLayer {
+                diff_id: oci::DiffId(oci::Digest::of(text.as_bytes())),
+                tar_size: 1,
+                content_size: 1,
+                entries: 1,
+            };
+            store.commit_layer(scratch, &layer).expect("committed");
+            layer.diff_id
+        };
+        for index in 0..20 {
+            let mut config = ImageConfig {
+                architecture: "amd64".to_owned(),
+                os: "linux".to_owned(),
+                author: index.to_string(),
+                ..ImageConfig::default()
+            };
+            config.rootfs.diff_ids = vec![layer("shared"), layer(&index.to_string())];
+            let image = NewImage {
+                config: &config.to_bytes(),
+                manifest: None,
+                parent: None,
+                times: &[],
+            };
+            let id = store.put_image(&image).expect("stored");
+            let name = Reference::parse(&format!("app:{index}")).expect("valid");
+            store.tag(&name, &id, None).expect("tagged");
+        }
+        store.empty_trash().expect("emptied");
+        (directory, store)
+    }
+
+    #[test]
+    fn a_prune_in_pieces_removes_and_tells_the_same() {
+        let prune = Prune {
+            images: Some(PruneFilter {
+                scope: PruneScope::Unused,
+                keep: Some(3),
+                ..PruneFilter::default()
+            }),
+            ..Prune::default()
+        };
+        let (_first, whole) = store();
+        let (_second, pieces) = store();
+        let expected = whole.prune(&prune).expect("pruned");
+        let found = pieces.prune_piecemeal(&prune, None).expect("pruned");
+        let sorted = |report: &PruneReport| {
+            let mut removals: Vec<String> = report
+                .removals
+                .iter()
+                .map(|item| format!("{item:?}"))
+                .collect();
+            removals.sort_unstable();
+            (removals, report.swept.bytes)
+        };
+        assert_eq!(sorted(&found), sorted(&expected));
+        assert_eq!(found.removals.len(), 17 * 3);
+        assert_eq!(pieces.images().expect("read").len(), 3);
     }
 }

@@ -88,9 +88,11 @@ impl Store {
     /// Removes a name, and the image when it was the last one, by docker's rules. Layers and
     /// blobs that nothing needs any more stay until a sweep.
     pub fn remove_image(&self, target: &str, force: Force) -> Result<Vec<Removal>, RemoveError> {
-        self.write(|tx| {
-            let found = resolve::find(tx, target)?;
-            self.remove_found(tx, target, &found, force)
+        self.freeing(|| {
+            self.write(|tx| {
+                let found = resolve::find(tx, target)?;
+                self.remove_found(tx, target, &found, force)
+            })
         })
     }
 

@@ -86,7 +86,7 @@ impl Store {
         let root = self.root();
         let directory = File::open(root).map_err(at("open", root))?;
         rustix::fs::syncfs(&directory).map_err(|error| at("sync", root)(error.into()))?;
-        self.write_durably(|tx| {
+        let mark = |tx: &rusqlite::Transaction<'_>| {
             for (table, last) in [("blobs", blobs), ("layers", layers)] {
                 tx.execute(
                     &format!(
@@ -96,7 +96,9 @@ impl Store {
                 )?;
             }
             Ok(())
-        })
+        };
+        // Sweeps come after it.
+        self.freeing(|| self.write_durably(mark))
     }
 
     /// Discards, once in each boot, what an earlier boot left unsynced.

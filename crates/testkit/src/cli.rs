@@ -254,7 +254,13 @@ impl CommandLine {
     /// Waits until no process works in the directory: commands leave work to the background, which
     /// would make files again that are being deleted here.
     pub fn settle(&self) {
-        let root = format!("STRATA_ROOT={}", self.path("root").display());
+        let variables = self.variables.iter();
+        let mut roots = variables.filter(|(name, _)| name == "STRATA_ROOT");
+        let root = match roots.next_back() {
+            Some((_, root)) => root.clone(),
+            None => self.path("root").display().to_string(),
+        };
+        let root = format!("STRATA_ROOT={root}");
         let started = Instant::now();
         while started.elapsed() < BACKGROUND && is_at_work(&root) {
             thread::yield_now();

@@ -83,9 +83,9 @@ fn disk_usage_is_told_by_kind_and_by_thing() {
     let du = String::from_utf8(du.stdout).expect("text");
     let du: u64 = du.split('\t').next().expect("a size").parse().expect("one");
     let total = row(&text, "Total");
-    let told: f64 = total[2].trim_end_matches("kB").parse().expect("kB");
-    let du = f64::from(u32::try_from(du).expect("small")) / 1000.0;
-    assert!((told - du).abs() < 0.11, "{du} is not {text}");
+    let told: f64 = total[2].trim_end_matches("MB").parse().expect("MB");
+    let du = f64::from(u32::try_from(du).expect("small")) / 1e6;
+    assert!((told - du).abs() <= 0.0005, "{du} is not {text}");
 
     let verbose = strata.run(&["system", "df", "-v"]).stdout();
     let sections: Vec<&str> = verbose
@@ -363,7 +363,7 @@ fn limits_are_asked_about_and_kept() {
             .stderr
             .starts_with("the store cannot be brought down to 1kB: ")
             && outcome.stderr.contains(" stay; nothing was removed\n")
-            && outcome.stderr.ends_with("kB records\n"),
+            && outcome.stderr.ends_with("MB records\n"),
         "{outcome}"
     );
     assert_eq!(outcome.code, 1);
