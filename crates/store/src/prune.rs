@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction};
 
 use crate::census::Census;
 use crate::error::is_disk_full;
-use crate::remove::{children, references};
+use crate::remove::{Removing, children, references};
 use crate::resolve::Found;
 use crate::sweep::{Needed, live};
 use crate::target::{Chosen, OutOfReach};
@@ -102,7 +102,8 @@ pub struct PruneReport {
     pub steps: Vec<StepRecord>,
     /// What the sweep then freed.
     pub swept: Swept,
-    /// What is left, if that was asked for.
+    /// What is left, if that was asked for; containers that are left are always told of where only
+    /// containers are removed.
     pub kept: Vec<Kept>,
 }
 
@@ -218,7 +219,11 @@ impl Store {
 
     fn kept(&self, prune: &Prune, left: Vec<Unmeasured>) -> Result<Vec<Kept>, StoreError> {
         match prune.explain {
-            true => self.measured(left),
+            true => {
+                let mut kept = self.measured(left);
+                kept.extend(self.kept_partial()?);
+                Ok(kept)
+            }
             false => Ok(Vec::new()),
         }
     }
@@ -229,8 +234,9 @@ impl Store {
         &self,
         containers: &[ContainerRecord],
     ) -> Result<PruneReport, StoreError> {
-        let (mut report, freed) =
-            self.freeing(|| self.write(|tx| remove_containers(tx, containers)))?;
+        let (mut report, freed, left) =
+            self.freeing(|| self.write(|tx| self.remove_containers(tx, containers)))?;
+        report.kept = self.measured(left);
         report.swept.bytes = self.disk_usage_of(&freed);
         for id in &report.containers {
             self.discard(&self.container_dir(id))?;
@@ -246,9 +252,27 @@ impl Store {
         &self,
         containers: &[ContainerRecord],
     ) -> Result<PruneReport, StoreError> {
-        let (mut report, freed) = self.rehearse(|tx| remove_containers(tx, containers))?;
+        let (mut report, freed, left) =
+            self.rehearse(|tx| self.remove_containers(tx, containers))?;
+        report.kept = self.measured(left);
         report.swept.bytes = self.disk_usage_of(&freed);
         Ok(report)
+    }
+
+    /// Removes records of containers; returns what nothing needs after that, and what is left.
+    fn remove_containers(
+        &self,
+        tx: &Transaction<'_>,
+        containers: &[ContainerRecord],
+    ) -> Result<(PruneReport, Needed, Vec<Unmeasured>), StoreError> {
+        let (mut freed, _) = live(tx, None)?;
+        let report = PruneReport {
+            containers: container::remove_unchanged(tx, containers)?,
+            ..PruneReport::default()
+        };
+        freed.remove_all(&live(tx, None)?.0);
+        let left = why::explain_containers(self, &container::all(tx)?);
+        Ok((report, freed, left))
     }
 
     fn remove_records(
@@ -310,9 +334,10 @@ impl Store {
         tx: &Transaction<'_>,
         selection: &Selection<'_>,
     ) -> Result<Vec<Removal>, StoreError> {
+        let mut removing = Removing::new(tx)?;
         let mut removals = Vec::new();
         for id in &selection.order {
-            self.prune_image(tx, id, selection, &mut removals)?;
+            removals.extend(self.prune_image(&mut removing, id, selection)?);
         }
         Ok(removals)
     }
@@ -321,22 +346,23 @@ impl Store {
     /// is now.
     fn prune_image(
         &self,
-        tx: &Transaction<'_>,
+        removing: &mut Removing<'_>,
         id: &ImageId,
         selection: &Selection<'_>,
-        removals: &mut Vec<Removal>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Removal>, StoreError> {
+        let tx = removing.tx;
+        let mut removals = Vec::new();
         // An earlier removal may have taken it along as a parent.
         let Some(image) = image::find(tx, id)? else {
-            return Ok(());
+            return Ok(removals);
         };
         let names = references(&image);
         let is_intermediate = names.is_empty() && !children(tx, id)?.is_empty();
         if is_intermediate || !selects(selection.filter, &image) {
-            return Ok(());
+            return Ok(removals);
         }
         if names.is_empty() {
-            let removed = self.remove_found(tx, &id.to_string(), &Found::Id(*id), Force::No);
+            let removed = self.remove_found(removing, &id.to_string(), &Found::Id(*id), Force::No);
             removals.extend(unless_conflict(removed)?);
         }
         let keeps_a_tag = image.tags.iter().any(|tag| selection.kept.contains(tag));
@@ -351,25 +377,11 @@ impl Store {
                 continue;
             }
             let found = Found::Name(name.clone(), *id);
-            let removed = self.remove_found(tx, &name.familiar(), &found, Force::No);
+            let removed = self.remove_found(removing, &name.familiar(), &found, Force::No);
             removals.extend(unless_conflict(removed)?);
         }
-        Ok(())
+        Ok(removals)
     }
-}
-
-/// Removes records of containers; returns what nothing needs after that.
-fn remove_containers(
-    tx: &Transaction<'_>,
-    containers: &[ContainerRecord],
-) -> Result<(PruneReport, Needed), StoreError> {
-    let (mut freed, _) = live(tx, None)?;
-    let report = PruneReport {
-        containers: container::remove_unchanged(tx, containers)?,
-        ..PruneReport::default()
-    };
-    freed.remove_all(&live(tx, None)?.0);
-    Ok((report, freed))
 }
 
 /// How many images go at a time where the disk is full.

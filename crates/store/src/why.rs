@@ -11,7 +11,7 @@ use crate::measure::Meter;
 use crate::prune::{Selection, selects};
 use crate::sweep::Needed;
 use crate::{
-    Compressed, ContainerState, ImageRecord, Prune, PruneScope, StepScope, Store, StoreError,
+    Compressed, ContainerRecord, ImageRecord, Prune, PruneScope, StepScope, Store, StoreError,
     Timestamp, container, image, operation, step,
 };
 
@@ -109,19 +109,7 @@ pub(crate) fn explain(
     let mut left = Vec::new();
     let containers = container::all(tx)?;
     if !done.prune.containers.is_empty() || done.prune.images.is_some() {
-        for record in &containers {
-            let keeper = match record.state {
-                ContainerState::Running { .. } if store.is_running(record) => Keeper::Running,
-                _ => Keeper::Condition,
-            };
-            let mut parts = Needed::default();
-            parts.containers.insert(record.id.clone());
-            left.push(Unmeasured::new(
-                KeptThing::Container(record.name.clone()),
-                parts,
-                vec![keeper],
-            ));
-        }
+        left.extend(explain_containers(store, &containers));
     }
     if let Some(selection) = done.selection {
         let mut users: HashMap<ImageId, Vec<Keeper>> = HashMap::new();
@@ -153,6 +141,21 @@ pub(crate) fn explain(
     explain_layers(tx, done, (&census, &names), &mut left)?;
     explain_rest(store, tx, done, &census, &mut left)?;
     Ok(left)
+}
+
+/// Lists the containers that are left.
+pub(crate) fn explain_containers(store: &Store, records: &[ContainerRecord]) -> Vec<Unmeasured> {
+    let left = records.iter().map(|record| {
+        let keeper = match store.is_running(record) {
+            true => Keeper::Running,
+            false => Keeper::Condition,
+        };
+        let mut parts = Needed::default();
+        parts.containers.insert(record.id.clone());
+        let what = KeptThing::Container(record.name.clone());
+        Unmeasured::new(what, parts, vec![keeper])
+    });
+    left.collect()
 }
 
 impl Unmeasured {
@@ -311,8 +314,8 @@ fn explain_rest(
 }
 
 impl Store {
-    /// Measures what is left, outside a transaction, and adds what is under way.
-    pub(crate) fn measured(&self, left: Vec<Unmeasured>) -> Result<Vec<Kept>, StoreError> {
+    /// Measures what is left, outside a transaction.
+    pub(crate) fn measured(&self, left: Vec<Unmeasured>) -> Vec<Kept> {
         let mut known: HashMap<(&str, String), u64> = HashMap::new();
         let mut bytes = |directory: &'static str, name: String| {
             let path = self.root().join(directory).join(&name);
@@ -329,7 +332,6 @@ impl Store {
             }
             all.push(kept);
         }
-        all.extend(self.kept_partial()?);
-        Ok(all)
+        all
     }
 }

@@ -243,6 +243,12 @@ fn a_prune_of_containers_tells_what_they_took() {
         "Total reclaimed space: 0B\n",
         "too young"
     );
+    let words = ["container", "prune", "--why", "--filter", "until=1h"];
+    let told = strata.run(&words).stdout();
+    assert!(
+        told.contains("\ncontainer   young") && told.ends_with("kB   the conditions spare it\n"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -404,4 +410,38 @@ fn compressed_layers_go_when_asked_and_come_back_with_a_push() {
     );
     assert_eq!(reclaimable(&strata)[2], "0B");
     strata.run(&["push", &name]).succeeded();
+}
+
+/// The run directory of users without one of their own lies in the store.
+#[test]
+fn privileged_what_is_mounted_in_the_store_is_not_of_it() {
+    let strata = strata();
+    let run = strata.path("root/run");
+    let strata = strata.variable("STRATA_RUN", run.to_str().expect("a path"));
+    strata.import_busybox("busybox");
+    let words = ["run", "--rm", "--network", "none", "busybox", "true"];
+    strata.run(&words).succeeded();
+    strata.settle();
+    let words = ["system", "df", "--format", "{{.Type}} {{.Size}}"];
+    let told = strata.run(&words).stdout();
+    let du = std::process::Command::new("du")
+        .args(["-sx", "--block-size=1"])
+        .arg(strata.path("root"))
+        .output()
+        .expect("du runs");
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("read");
+    let root = strata.path("root");
+    let inside = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    for path in inside.filter(|path| std::path::Path::new(path).starts_with(&root)) {
+        sys::unmount(std::path::Path::new(path), sys::Unmount::Lazy).expect("unmounted");
+    }
+    let du = String::from_utf8(du.stdout).expect("text");
+    let du: f64 = du.split('\t').next().expect("a size").parse().expect("one");
+    let total = told.lines().last().expect("a line");
+    let total: f64 = total
+        .trim_start_matches("Total ")
+        .trim_end_matches("MB")
+        .parse()
+        .expect("MB");
+    assert!((total - du / 1e6).abs() <= 0.0005, "{du} is not {told}");
 }
