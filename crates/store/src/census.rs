@@ -7,7 +7,7 @@ use crate::sweep::Needed;
 use crate::{ContainerRecord, StoreError, Timestamp, container, db};
 
 /// A record that needs files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Holder {
     Image(ImageId),
     /// A tag needs the manifest that it came with, and the document that it leads to.

@@ -193,9 +193,11 @@ impl Store {
     /// Removes the record of a container, given by its whole id, and moves its directory to the
     /// trash. Nothing may be mounted in it, and only what `remains` says may be in it.
     pub fn remove_container(&self, id: &str, remains: Remains) -> Result<(), ContainerError> {
-        let removed = self.write(|tx| {
-            let removed = tx.execute("DELETE FROM containers WHERE id = ?1", [id]);
-            removed.map_err(StoreError::from)
+        let removed = self.freeing(|| {
+            self.write(|tx| {
+                let removed = tx.execute("DELETE FROM containers WHERE id = ?1", [id]);
+                removed.map_err(StoreError::from)
+            })
         })?;
         if removed == 0 {
             return Err(ContainerError::NotFound(id.to_owned()));

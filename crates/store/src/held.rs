@@ -52,12 +52,14 @@ impl Store {
         if self.undo_hold_ends()?.is_none() {
             return Ok(false);
         }
-        self.write(|tx| {
-            tx.execute(
-                "UPDATE operations SET held_until = 0 WHERE held_until > 0",
-                [],
-            )?;
-            Ok::<_, StoreError>(())
+        self.freeing(|| {
+            self.write(|tx| {
+                tx.execute(
+                    "UPDATE operations SET held_until = 0 WHERE held_until > 0",
+                    [],
+                )?;
+                Ok::<_, StoreError>(())
+            })
         })?;
         for _ in 0..TRIES {
             if self.try_sweep()?.is_some() {

@@ -30,7 +30,7 @@ impl Meter {
         };
         let own = self.one(&metadata);
         match metadata.is_dir() {
-            true => own + self.children(path),
+            true => own + self.children(path, metadata.dev()),
             false => own,
         }
     }
@@ -47,17 +47,21 @@ impl Meter {
         metadata.blocks() * BLOCK
     }
 
-    /// Returns what is in a directory takes.
-    fn children(&self, directory: &Path) -> u64 {
+    /// Returns what is in a directory takes. What is mounted there is not of the store: a run
+    /// directory may lie in it.
+    fn children(&self, directory: &Path, device: u64) -> u64 {
         let mut bytes = 0;
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             // Relative to the open directory, which is faster than by path.
             let Ok(metadata) = entry.metadata() else {
                 continue;
             };
+            if metadata.dev() != device {
+                continue;
+            }
             bytes += self.one(&metadata);
             if metadata.is_dir() {
-                bytes += self.children(&entry.path());
+                bytes += self.children(&entry.path(), device);
             }
         }
         bytes

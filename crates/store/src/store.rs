@@ -6,6 +6,7 @@
 //!   db.sqlite       records
 //!   lock            the root's lock
 //!   open.lock       held while the store is made, migrated or recovered
+//!   reserve         room that is given up for the records of what frees space
 //!   blobs/sha256/   content as transferred
 //!   layers/         one directory for each DiffId
 //!   containers/     one directory for each container
@@ -33,7 +34,7 @@ use crate::db::{self, Missing, Schema};
 use crate::error::at;
 use crate::format::Format;
 use crate::operation::Scope;
-use crate::{Recovery, StoreError, lock, sync};
+use crate::{Recovery, StoreError, lock, reserve, sync};
 
 /// The directories under the root, parents first.
 const DIRECTORIES: [&str; 8] = [
@@ -102,6 +103,7 @@ impl Store {
         let read_only = format.check(root)?;
         make_directory(run)?;
         make_directory(&run.join("layers"))?;
+        reserve::make_room_to_open(root)?;
         let connection = open_database(root)?;
         let inner = Inner {
             root: root.to_owned(),
@@ -116,7 +118,7 @@ impl Store {
             inner: Arc::new(inner),
             scope: Arc::default(),
         };
-        if let Some(recovery) = store.recover()? {
+        if let Some(recovery) = store.freeing(|| store.recover())? {
             store.inner.recovery.get_or_init(|| recovery);
         }
         Ok(store)
@@ -138,7 +140,7 @@ impl Store {
     }
 
     /// Returns how many bytes this user may still write to the store's file system.
-    pub(crate) fn free_space(&self) -> Result<u64, StoreError> {
+    pub fn free_space(&self) -> Result<u64, StoreError> {
         let status = self.statistics()?;
         let blocks = match rustix::process::geteuid().is_root() {
             true => status.f_bfree,
@@ -285,6 +287,7 @@ fn create(root: &Path, format_path: &Path) -> Result<Format, StoreError> {
     }
     let mut connection = db::open(&root.join("db.sqlite"), Missing::Create)?;
     db::migrate(&mut connection, journal_mode(root)?)?;
+    reserve::take(root)?;
     // Last: a store with this file is complete.
     let format = Format::current();
     format.write(format_path)?;
@@ -319,6 +322,7 @@ fn check_is_ours(root: &Path) -> Result<(), StoreError> {
         let name = name.as_bytes();
         name.starts_with(b"db.sqlite")
             || [&b"lock"[..], b"open.lock", b"format.partial", b"format"].contains(&name)
+            || name == reserve::NAME.as_bytes()
             || DIRECTORIES.iter().any(|known| known.as_bytes() == name)
     };
     for entry in fs::read_dir(root).map_err(at("read", root))? {

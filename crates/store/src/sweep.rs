@@ -43,6 +43,14 @@ pub struct Swept {
     pub layers: Vec<DiffId>,
 }
 
+impl Swept {
+    /// Adds what another sweep removed.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.layers.extend(other.layers);
+    }
+}
+
 /// What the records need.
 #[derive(Debug, Default)]
 pub(crate) struct Needed {
@@ -148,17 +156,19 @@ impl Store {
 
     /// Forgets the compressed blobs of layers that are in the store; the next sweep removes them.
     pub fn drop_compressed(&self) -> Result<(), StoreError> {
-        self.write(|tx| self.forget_compressed(tx))
+        self.freeing(|| self.write(|tx| self.forget_compressed(tx)))
     }
 
     pub(crate) fn sweep_locked(&self, _lock: &Lock) -> Result<Swept, StoreError> {
         // On disk before any file goes: a row must not come back after a power cut without its
         // file.
         let own = self.scope().begun();
-        let (live, held) = self.write_durably(|tx| {
-            let (live, held) = live(tx, own)?;
-            forget(tx, &live)?;
-            Ok((live, held))
+        let (live, held) = self.freeing(|| {
+            self.write_durably(|tx| {
+                let (live, held) = live(tx, own)?;
+                forget(tx, &live)?;
+                Ok((live, held))
+            })
         })?;
         let doomed = self.doomed(&live)?;
         for path in &doomed.paths {
@@ -321,7 +331,7 @@ fn age(path: &Path) -> Duration {
 
 /// Deletes a tree. Directories without permissions, as overlay leaves them, get them back;
 /// what another process has deleted meanwhile is no error.
-fn delete(path: &Path) -> io::Result<()> {
+pub(crate) fn delete(path: &Path) -> io::Result<()> {
     let missing_is_fine = |result: io::Result<()>| match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result,

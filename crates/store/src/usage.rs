@@ -14,7 +14,9 @@ use crate::error::at;
 use crate::held::{self, Whose};
 use crate::measure::Meter;
 use crate::sweep::Needed;
-use crate::{ContainerRecord, ImageRecord, Store, StoreError, Timestamp, lock};
+use crate::{
+    ContainerRecord, ImageRecord, Keeper, Kept, KeptThing, Store, StoreError, Timestamp, lock,
+};
 
 /// What takes the disk. The shares together are what `du` tells of the root. A file that serves
 /// several purposes counts for the first of them.
@@ -38,6 +40,8 @@ pub struct Usage {
     pub records: Share,
     /// What a prune of everything that is not in use would free, compressed forms too.
     pub prunable: u64,
+    /// Bytes of `ingest` that a sweep leaves.
+    pub(crate) ingest: u64,
     layers: HashMap<Digest, u64>,
     blobs: HashMap<Digest, u64>,
     directories: HashMap<String, u64>,
@@ -85,7 +89,15 @@ impl Usage {
 
     /// Returns the bytes of disk that a layer takes.
     pub fn layer(&self, layer: &DiffId) -> u64 {
-        self.layers.get(layer.digest()).copied().unwrap_or(0)
+        self.layer_bytes(layer.digest())
+    }
+
+    pub(crate) fn layer_bytes(&self, layer: &Digest) -> u64 {
+        self.layers.get(layer).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn blob_bytes(&self, blob: &Digest) -> u64 {
+        self.blobs.get(blob).copied().unwrap_or(0)
     }
 
     /// Returns the bytes of disk that the directory of a container takes.
@@ -168,7 +180,10 @@ impl Store {
             usage.partial.count += 1;
             usage.partial.active += u64::from(partial.is_active);
             usage.partial.bytes += partial.bytes;
-            usage.partial.reclaimable += if partial.is_stale { partial.bytes } else { 0 };
+            match partial.is_stale {
+                true => usage.partial.reclaimable += partial.bytes,
+                false => usage.ingest += partial.bytes,
+            }
         }
         usage.removed.count += found.removed.0;
         usage.removed.bytes += found.removed.1;
@@ -230,6 +245,34 @@ impl Store {
             });
         }
         Ok(stock)
+    }
+
+    /// Tells what of `ingest` a sweep leaves, and why.
+    pub(crate) fn kept_partial(&self) -> Result<Vec<Kept>, StoreError> {
+        let mut stale = HashSet::new();
+        self.each_stale(|path| {
+            stale.insert(path.to_owned());
+            Ok(())
+        })?;
+        let ingest = self.ingest_dir();
+        let meter = Meter::default();
+        let mut kept = Vec::new();
+        for name in names(&ingest)? {
+            let path = ingest.join(&name);
+            if stale.contains(&path) {
+                continue;
+            }
+            let keeper = match is_locked(&path)? {
+                true => Keeper::Working,
+                false => Keeper::Recently,
+            };
+            kept.push(Kept {
+                what: KeptThing::Partial(name.to_string_lossy().into_owned()),
+                bytes: meter.tree(&path),
+                by: vec![keeper],
+            });
+        }
+        Ok(kept)
     }
 
     fn holding_operations(&self) -> Result<u64, StoreError> {

@@ -135,7 +135,7 @@ fn the_shares_together_are_what_du_tells() {
         assert!(share.bytes >= bytes, "{index}: {share:?}");
         assert!(share.reclaimable <= share.bytes, "{index}: {share:?}");
     }
-    assert!(found.images.bytes < 140_000, "{:?}", found.images);
+    assert!(found.images.bytes < 200_000, "{:?}", found.images);
     drop(work);
     store.sweep().expect("swept");
     store.empty_trash().expect("emptied");
@@ -148,9 +148,14 @@ fn the_shares_together_are_what_du_tells() {
     assert_eq!(found.total(), du(store.root()));
 }
 
-#[test]
-fn what_a_share_can_give_back_is_what_its_prune_takes_of_it() {
-    let all = PruneFilter {
+fn stopped(store: &Store) -> Vec<ContainerRecord> {
+    let mut containers = store.containers().expect("read");
+    containers.retain(|container| !runs(container));
+    containers
+}
+
+fn all_unused() -> (PruneFilter, StepFilter) {
+    let images = PruneFilter {
         scope: PruneScope::Unused,
         ..PruneFilter::default()
     };
@@ -158,13 +163,15 @@ fn what_a_share_can_give_back_is_what_its_prune_takes_of_it() {
         scope: StepScope::All,
         until: None,
     };
-    let stopped = |store: &Store| -> Vec<ContainerRecord> {
-        let mut containers = store.containers().expect("read");
-        containers.retain(|container| !runs(container));
-        containers
-    };
+    (images, steps)
+}
+
+#[test]
+fn what_a_share_can_give_back_is_what_its_prune_takes_of_it() {
+    let (all, steps) = all_unused();
     type Choose = fn(&Usage) -> store::Share;
-    let cases: [(&str, Choose, &dyn Fn(&Store)); 5] = [
+    type Act<'a> = &'a dyn Fn(&Store);
+    let cases: [(&str, Choose, Act<'_>); 5] = [
         ("images", |usage| usage.images, &|store| {
             let images = Some(all.clone());
             let prune = Prune {
@@ -212,6 +219,11 @@ fn what_a_share_can_give_back_is_what_its_prune_takes_of_it() {
         assert!(before.reclaimable > 0, "{text}");
         assert_eq!(after.reclaimable, 0, "{text}");
     }
+}
+
+#[test]
+fn what_the_store_can_give_back_is_what_a_prune_of_all_takes() {
+    let (all, steps) = all_unused();
     let fixture = Fixture::new();
     let store = fixture.open();
     fill(&fixture, &store);
@@ -221,6 +233,7 @@ fn what_a_share_can_give_back_is_what_its_prune_takes_of_it() {
         images: Some(all.clone()),
         steps: Some(steps.clone()),
         compressed: Compressed::Drop,
+        ..Prune::default()
     };
     store.prune(&prune).expect("pruned");
     store.empty_trash().expect("emptied");

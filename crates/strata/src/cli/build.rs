@@ -222,7 +222,8 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
                 display.fail(error);
             }
             background::tidy(session);
-            Err(failed(&format!("failed to solve: {}", describe(&error))))
+            let text = format!("failed to solve: {}", describe(&error));
+            Err(failed(&text).caused_by(&error))
         }
     }
 }

@@ -24,6 +24,7 @@ pub(crate) const COMMAND: Command = Command {
         ),
         prune::DRY_RUN,
         prune::FORCE,
+        prune::WHY,
     ],
     refused: &["keep-storage"],
     run,
@@ -63,13 +64,10 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     }
     let prune = Prune {
         steps: Some(filter),
+        explain: arguments.is_on("why"),
         ..Prune::default()
     };
-    let store = session.store()?;
-    let report = match mode {
-        Mode::Remove => store.prune(&prune)?,
-        Mode::Tell => store.rehearse_prune(&prune)?,
-    };
+    let report = prune::perform(session, &prune, mode)?;
     let mut text = String::new();
     if !report.steps.is_empty() {
         text.push_str("ID\t\t\t\t\t\tRECLAIMABLE\tSIZE\t\tLAST ACCESSED\n");
@@ -88,6 +86,9 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         Mode::Remove => format!("Total:\t{total}\n"),
         Mode::Tell => format!("Total reclaimable space:\t{total}\n"),
     });
+    if prune.explain {
+        text.push_str(&prune::kept(&report));
+    }
     session.out.data(&text)?;
     prune::finish(session, &report, mode);
     Ok(Exit::SUCCESS)

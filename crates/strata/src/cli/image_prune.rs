@@ -7,7 +7,7 @@ use super::command::Command;
 use super::confirm::confirm;
 use super::error::{CommandError, Exit};
 use super::flags::{Arguments, Flag};
-use super::prune::{self, Mode};
+use super::prune::{self, Limits, Mode};
 use super::session::Session;
 use super::units;
 
@@ -23,6 +23,10 @@ pub(crate) const COMMAND: Command = Command {
         ),
         prune::DRY_RUN,
         prune::FORCE,
+        prune::KEEP,
+        prune::TARGET,
+        prune::UNUSED_FOR,
+        prune::WHY,
     ],
     run,
     ..Command::DEFAULT
@@ -30,7 +34,8 @@ pub(crate) const COMMAND: Command = Command {
 
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     let parsed = ImageFilter::parse(arguments.all("filter"), Purpose::Prune, units::now())?;
-    let scope = match arguments.is_on("all") || parsed.dangling == Some(false) {
+    let limits = Limits::parse(arguments)?;
+    let scope = match limits.any() || arguments.is_on("all") || parsed.dangling == Some(false) {
         true => PruneScope::Unused,
         false => PruneScope::Dangling,
     };
@@ -41,20 +46,25 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     };
     if mode == Mode::Remove
         && !arguments.is_on("force")
-        && !confirm(session, &format!("WARNING! This will remove {what}."))?
+        && !confirm(
+            session,
+            &format!("WARNING! This will remove {what}.{}", limits.warning()),
+        )?
     {
         return Ok(Exit::SUCCESS);
     }
     let prune = Prune {
-        images: Some(prune::filter(&parsed, scope)),
+        images: Some(prune::filter(&parsed, scope, &limits)),
+        target: limits.target,
+        explain: arguments.is_on("why"),
         ..Prune::default()
     };
-    let store = session.store()?;
-    let report = match mode {
-        Mode::Remove => store.prune(&prune)?,
-        Mode::Tell => store.rehearse_prune(&prune)?,
-    };
-    session.out.data(&prune::text(&report, mode))?;
+    let report = prune::perform(session, &prune, mode)?;
+    let mut text = prune::text(&report, mode);
+    if prune.explain {
+        text.push_str(&prune::kept(&report));
+    }
+    session.out.data(&text)?;
     prune::finish(session, &report, mode);
     Ok(Exit::SUCCESS)
 }

@@ -48,6 +48,7 @@ mod rmi;
 mod run;
 mod save;
 mod session;
+mod space;
 mod start;
 mod system_df;
 mod system_prune;

@@ -48,6 +48,7 @@ pub(crate) const PRUNE: Command = Command {
         ),
         prune::DRY_RUN,
         prune::FORCE,
+        prune::WHY,
     ],
     run: run_prune,
     ..Command::DEFAULT
@@ -93,7 +94,11 @@ fn run_prune(arguments: &Arguments, session: &mut Session) -> Result<Exit, Comma
         Mode::Remove => store.prune_containers(&containers)?,
         Mode::Tell => store.rehearse_prune_containers(&containers)?,
     };
-    session.out.data(&prune::text(&report, mode))?;
+    let mut text = prune::text(&report, mode);
+    if arguments.is_on("why") {
+        text.push_str(&prune::kept(&report));
+    }
+    session.out.data(&text)?;
     prune::finish(session, &report, mode);
     Ok(Exit::SUCCESS)
 }

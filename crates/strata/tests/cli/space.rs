@@ -83,9 +83,9 @@ fn disk_usage_is_told_by_kind_and_by_thing() {
     let du = String::from_utf8(du.stdout).expect("text");
     let du: u64 = du.split('\t').next().expect("a size").parse().expect("one");
     let total = row(&text, "Total");
-    let told: f64 = total[2].trim_end_matches("kB").parse().expect("kB");
-    let du = f64::from(u32::try_from(du).expect("small")) / 1000.0;
-    assert!((told - du).abs() < 0.11, "{du} is not {text}");
+    let told: f64 = total[2].trim_end_matches("MB").parse().expect("MB");
+    let du = f64::from(u32::try_from(du).expect("small")) / 1e6;
+    assert!((told - du).abs() <= 0.0005, "{du} is not {text}");
 
     let verbose = strata.run(&["system", "df", "-v"]).stdout();
     let sections: Vec<&str> = verbose
@@ -243,6 +243,12 @@ fn a_prune_of_containers_tells_what_they_took() {
         "Total reclaimed space: 0B\n",
         "too young"
     );
+    let words = ["container", "prune", "--why", "--filter", "until=1h"];
+    let told = strata.run(&words).stdout();
+    assert!(
+        told.contains("\ncontainer   young") && told.ends_with("kB   the conditions spare it\n"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -269,4 +275,173 @@ fn image_and_builder_prune_tell_before_they_remove() {
     let total = |text: &str| text.lines().last().map(str::to_owned);
     assert_eq!(total(&done), total(&as_done(&told)));
     assert_ne!(total(&done).as_deref(), Some("Total:\t0B"));
+}
+
+#[test]
+fn limits_that_cannot_be_read_are_told_with_what_they_may_be() {
+    let strata = strata();
+    for command in ["image prune", "system prune"] {
+        for (flag, value, reason) in [
+            (
+                "unused-for",
+                "soon",
+                "expected a duration as 7d, 24h or 90m",
+            ),
+            (
+                "unused-for",
+                "99999999d",
+                "expected a duration as 7d, 24h or 90m",
+            ),
+            ("keep", "-1", "expected how many tags stay"),
+            ("target", "10X", "expected a size as 10G or 500MB"),
+        ] {
+            let mut words: Vec<&str> = command.split(' ').collect();
+            let given = format!("--{flag}={value}");
+            words.extend(["-f", &given]);
+            let outcome = strata.run(&words);
+            let told = format!("invalid argument \"{value}\" for \"--{flag}\" flag: {reason}\n\n");
+            assert!(outcome.stderr.starts_with(&told), "{outcome}");
+            assert_eq!(outcome.code, 125);
+        }
+    }
+}
+
+#[test]
+fn limits_are_asked_about_and_kept() {
+    let strata = strata();
+    for tag in ["app:1", "app:2", "app:3"] {
+        let tar = testkit::tarball::Tarball::new()
+            .push(&testkit::tarball::Member::file("f", tag.as_bytes()))
+            .finish();
+        strata.run_with(&["import", "-", tag], &tar).succeeded();
+    }
+    let words = [
+        "image",
+        "prune",
+        "--keep",
+        "2",
+        "--unused-for",
+        "7d",
+        "--target",
+        "10G",
+    ];
+    assert_eq!(
+        strata.run(&words).stdout(),
+        "WARNING! This will remove all images without at least one container associated to \
+         them.\nTagged images too, but:\n  - only what was not used for 7d\n  - not the 2 last used \
+         tags of each repository\n  - the longest unused first, only until the store takes at most \
+         10GB\n\nAre you sure you want to continue? [y/N] "
+    );
+    let words = ["system", "prune", "--target", "1GiB", "--compressed"];
+    let asked = strata.run(&words).stdout();
+    assert!(
+        !asked.contains("stopped containers")
+            && asked.contains("  - compressed forms of layers\n\nTagged images too, but:\n"),
+        "{asked}"
+    );
+    let told = strata
+        .run(&["image", "prune", "--keep", "2", "--why"])
+        .stdout();
+    assert!(
+        told.starts_with("Would delete Images:\nuntagged: app:1\n")
+            && told.contains("\nWhat stays:\nKIND      NAME")
+            && told.contains("tag app:3 is among the last used\n"),
+        "{told}"
+    );
+    let names = || {
+        strata
+            .run(&["images", "--format", "{{.Repository}}:{{.Tag}}"])
+            .stdout()
+    };
+    assert_eq!(names(), "app:3\napp:2\napp:1\n", "only told");
+    let done = strata
+        .run(&["image", "prune", "-f", "--keep", "2", "--why"])
+        .stdout();
+    assert_eq!(
+        done,
+        told.replace("Would delete", "Deleted")
+            .replace("reclaimable", "reclaimed")
+    );
+    assert_eq!(names(), "app:3\napp:2\n");
+    let outcome = strata.run(&["image", "prune", "-f", "--target", "1k"]);
+    assert!(
+        outcome
+            .stderr
+            .starts_with("the store cannot be brought down to 1kB: ")
+            && outcome.stderr.contains(" stay; nothing was removed\n")
+            && outcome.stderr.ends_with("MB records\n"),
+        "{outcome}"
+    );
+    assert_eq!(outcome.code, 1);
+    assert_eq!(names(), "app:3\napp:2\n");
+    let words = ["system", "prune", "-f", "--unused-for", "0d"];
+    strata.run(&words).succeeded();
+    assert_eq!(names(), "");
+}
+
+#[test]
+fn compressed_layers_go_when_asked_and_come_back_with_a_push() {
+    let server = strata();
+    let served = server.serve(&["--allow-push"]);
+    let name = format!("{}/demo:1", served.address());
+    let strata = strata();
+    strata.import_small(&name);
+    strata.run(&["push", &name]).succeeded();
+    let reclaimable = |strata: &CommandLine| {
+        let text = strata.run(&["system", "df"]).stdout();
+        row(&text, "Compressed Layers")
+    };
+    let before = reclaimable(&strata);
+    assert_eq!(before[0], "1", "{before:?}");
+    assert_eq!(before[2], before[3], "{before:?}");
+    let told = strata
+        .run(&["system", "prune", "--compressed", "--dry-run"])
+        .stdout();
+    assert!(
+        told.contains(&format!("Total reclaimable space: {}\n", before[2])),
+        "{told}"
+    );
+    let done = strata
+        .run(&["system", "prune", "--compressed", "-f"])
+        .stdout();
+    assert!(
+        done.contains(&format!("Total reclaimed space: {}\n", before[2])),
+        "{done}"
+    );
+    assert_eq!(reclaimable(&strata)[2], "0B");
+    strata.run(&["push", &name]).succeeded();
+}
+
+/// The run directory of users without one of their own lies in the store.
+#[test]
+fn privileged_what_is_mounted_in_the_store_is_not_of_it() {
+    let strata = strata();
+    let run = strata.path("root/run");
+    let strata = strata.variable("STRATA_RUN", run.to_str().expect("a path"));
+    strata.import_busybox("busybox");
+    let words = ["run", "--rm", "--network", "none", "busybox", "true"];
+    strata.run(&words).succeeded();
+    strata.settle();
+    let words = ["system", "df", "--format", "{{.Type}} {{.Size}}"];
+    let told = strata.run(&words).stdout();
+    let du = std::process::Command::new("du")
+        .args(["-sx", "--block-size=1"])
+        .arg(strata.path("root"))
+        .output()
+        .expect("du runs");
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("read");
+    let root = strata.path("root");
+    let inside = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    for path in inside.filter(|path| std::path::Path::new(path).starts_with(&root)) {
+        sys::unmount(std::path::Path::new(path), sys::Unmount::Lazy).expect("unmounted");
+    }
+    let du = String::from_utf8(du.stdout).expect("text");
+    let du: f64 = du.split('\t').next().expect("a size").parse().expect("one");
+    let total = told.lines().last().expect("a line");
+    let total: f64 = total
+        .trim_start_matches("Total ")
+        .trim_end_matches("MB")
+        .parse()
+        .expect("MB");
+    assert!((total - du / 1e6).abs() <= 0.0005, "{du} is not {told}");
 }
