@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::at;
 use crate::store::make_directory;
-use crate::{Store, StoreError, Timestamp, lock};
+use crate::{StepFilter, Store, StoreError, Timestamp, lock};
 
 /// How a step holds a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Store {
         description: &str,
         hold: CacheHold,
     ) -> Result<Option<CacheMount>, StoreError> {
-        let directory = self.caches_dir().join(name);
+        let directory = self.cache_dir(name);
         make_directory(&directory)?;
         let path = directory.join("lock");
         let lock = lock::open_file(&path)?;
@@ -205,17 +205,15 @@ impl Store {
         Ok(caches)
     }
 
-    /// Moves a cache to the trash; `false` when a step holds it. The caller holds the root's lock
-    /// alone.
-    pub fn remove_cache(&self, name: &str) -> Result<bool, StoreError> {
-        let directory = self.caches_dir().join(name);
-        let path = directory.join("lock");
-        let lock = lock::open_file(&path)?;
-        if !lock::try_exclusive(&lock, &path)? {
-            return Ok(false);
-        }
-        self.discard(&directory)?;
-        Ok(true)
+    /// Lists those that a prune of the build cache removes.
+    pub(crate) fn caches_of(&self, filter: &StepFilter) -> Result<Vec<CacheRecord>, StoreError> {
+        let mut caches = self.caches()?;
+        caches.retain(|cache| filter.until.is_none_or(|until| cache.last_used < until));
+        Ok(caches)
+    }
+
+    pub(crate) fn cache_dir(&self, name: &str) -> PathBuf {
+        self.caches_dir().join(name)
     }
 
     fn caches_dir(&self) -> PathBuf {

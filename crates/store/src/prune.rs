@@ -7,14 +7,15 @@ use rusqlite::{Connection, Transaction};
 
 use crate::census::Census;
 use crate::error::is_disk_full;
+use crate::measure::disk_usage;
 use crate::remove::{Removing, children, references};
 use crate::resolve::Found;
 use crate::sweep::{Needed, live};
 use crate::target::{Chosen, OutOfReach};
 use crate::why::{self, Done, Kept, Unmeasured};
 use crate::{
-    ContainerRecord, Force, ImageRecord, Lock, Removal, RemoveError, ResolveError, StepFilter,
-    StepRecord, Store, StoreError, Swept, Timestamp, container, image, step,
+    CacheRecord, ContainerRecord, Force, ImageRecord, Lock, Removal, RemoveError, ResolveError,
+    StepFilter, StepRecord, Store, StoreError, Swept, Timestamp, container, image, step,
 };
 
 /// What [`Store::prune`] removes.
@@ -24,7 +25,7 @@ pub struct Prune {
     pub containers: Vec<ContainerRecord>,
     /// Images.
     pub images: Option<PruneFilter>,
-    /// Build steps.
+    /// Build steps, and directories of `RUN --mount=type=cache`.
     pub steps: Option<StepFilter>,
     /// Compressed forms of layers.
     pub compressed: Compressed,
@@ -100,6 +101,8 @@ pub struct PruneReport {
     pub removals: Vec<Removal>,
     /// Build steps.
     pub steps: Vec<StepRecord>,
+    /// Directories of `RUN --mount=type=cache`, and the bytes of disk that each took.
+    pub caches: Vec<(CacheRecord, u64)>,
     /// What the sweep then freed.
     pub swept: Swept,
     /// What is left, if that was asked for; containers that are left are always told of where only
@@ -144,6 +147,7 @@ impl Store {
             removed => removed?,
         };
         report.swept = self.sweep_locked(&lock)?;
+        self.remove_caches(prune, chosen.as_ref(), &mut report)?;
         drop(lock);
         report.kept = self.kept(prune, left)?;
         if prune.target.is_some() {
@@ -162,8 +166,43 @@ impl Store {
             Ok((report, live, held))
         })?;
         report.swept = self.rehearse_sweep(&live, &held)?;
+        self.add_caches(prune, chosen.as_ref(), &mut report)?;
         report.kept = self.kept(prune, left)?;
         Ok(report)
+    }
+
+    /// Adds to the report the caches that a prune removes.
+    fn add_caches(
+        &self,
+        prune: &Prune,
+        chosen: Option<&Chosen>,
+        report: &mut PruneReport,
+    ) -> Result<(), StoreError> {
+        let Some(filter) = &prune.steps else {
+            return Ok(());
+        };
+        for cache in self.caches_of(filter)? {
+            if chosen.is_none_or(|chosen| chosen.caches.contains(&cache.name)) {
+                let bytes = disk_usage(&self.cache_dir(&cache.name));
+                report.swept.bytes += bytes;
+                report.caches.push((cache, bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the caches that a prune removes. The caller holds the root's lock alone.
+    fn remove_caches(
+        &self,
+        prune: &Prune,
+        chosen: Option<&Chosen>,
+        report: &mut PruneReport,
+    ) -> Result<(), StoreError> {
+        self.add_caches(prune, chosen, report)?;
+        for (cache, _) in &report.caches {
+            self.discard(&self.cache_dir(&cache.name))?;
+        }
+        Ok(())
     }
 
     /// Does what [`Store::prune`] does where the disk has no room for the records of it: a few
@@ -179,7 +218,11 @@ impl Store {
             Some(Chosen { ref images, .. }) => images.iter().copied().collect(),
             None => self.images()?.iter().map(|image| image.id).collect(),
         };
-        let steps = chosen.map(|chosen| chosen.steps);
+        let (steps, caches) = chosen.map(|chosen| (chosen.steps, chosen.caches)).unzip();
+        let caches = caches.map(|caches| Chosen {
+            caches,
+            ..Chosen::default()
+        });
         for images in ids.chunks(PIECE) {
             let piece = Prune {
                 images: prune.images.clone(),
@@ -208,6 +251,7 @@ impl Store {
         report.containers = removed.containers;
         report.steps = removed.steps;
         report.swept.add(self.sweep_locked(lock)?);
+        self.remove_caches(prune, caches.as_ref(), &mut report)?;
         report.kept = self.kept(prune, left)?;
         Ok(report)
     }
