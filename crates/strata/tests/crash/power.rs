@@ -135,7 +135,7 @@ impl Theatre {
             });
             let mut number = first_busy;
             let steps = commands.map(|(words, is_synced)| {
-                is_busy.store(number % 2 == 0, Ordering::Relaxed);
+                is_busy.store(usize::is_multiple_of(number, 2), Ordering::Relaxed);
                 number += 1;
                 let start = self.disk.count();
                 self.strata.run(words).succeeded();
