@@ -193,9 +193,11 @@ impl Store {
     /// Removes the record of a container, given by its whole id, and moves its directory to the
     /// trash. Nothing may be mounted in it, and only what `remains` says may be in it.
     pub fn remove_container(&self, id: &str, remains: Remains) -> Result<(), ContainerError> {
-        let removed = self.write(|tx| {
-            let removed = tx.execute("DELETE FROM containers WHERE id = ?1", [id]);
-            removed.map_err(StoreError::from)
+        let removed = self.freeing(|| {
+            self.write(|tx| {
+                let removed = tx.execute("DELETE FROM containers WHERE id = ?1", [id]);
+                removed.map_err(StoreError::from)
+            })
         })?;
         if removed == 0 {
             return Err(ContainerError::NotFound(id.to_owned()));
@@ -225,6 +227,22 @@ impl Store {
             ContainerState::Created | ContainerState::Exited { .. } => false,
         }
     }
+}
+
+/// Removes those records of containers that are as in `records` still; returns their ids. Their
+/// directories are left to a sweep.
+pub(crate) fn remove_unchanged(
+    tx: &Connection,
+    records: &[ContainerRecord],
+) -> Result<Vec<String>, StoreError> {
+    let mut removed = Vec::new();
+    for record in records {
+        if read_one(tx, "id", &record.id)?.as_ref() == Some(record) {
+            tx.execute("DELETE FROM containers WHERE id = ?1", [&record.id])?;
+            removed.push(record.id.clone());
+        }
+    }
+    Ok(removed)
 }
 
 /// Reads field 22 of `/proc/<pid>/stat`; `None` when the process is gone or a zombie.

@@ -179,8 +179,9 @@ fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes.div_ceil(1_000_000))
 }
 
-/// Tells whether an error, or what caused it, is that the disk is full.
-pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Tells whether an error, or what caused it, is that the disk is full, or too full for what was
+/// to come.
+pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<io::Error>()
@@ -191,9 +192,13 @@ pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
         {
             return true;
         }
-        if let Some(error) = error.downcast_ref::<rusqlite::Error>()
-            && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+        if let Some(rusqlite::Error::SqliteFailure(error, _)) = error.downcast_ref()
+            && (error.code == rusqlite::ErrorCode::DiskFull
+                || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
         {
+            return true;
+        }
+        if let Some(StoreError::NoRoom { .. }) = error.downcast_ref() {
             return true;
         }
         cause = error.source();

@@ -73,6 +73,13 @@ impl ImageRecord {
         let said = || self.created.as_deref().and_then(Timestamp::parse);
         self.made.or_else(said)
     }
+
+    /// Returns when the image was last of use: when a container was last made of it or another
+    /// image built on it, when it was last given a name, or when it came.
+    pub fn last_needed(&self) -> Timestamp {
+        let times = [self.last_used, self.last_tagged];
+        times.into_iter().flatten().fold(self.added, Ord::max)
+    }
 }
 
 /// How exactly the last use is known, in nanoseconds: a rebuild of which nothing changed writes
@@ -134,18 +141,7 @@ impl Store {
 
     /// Returns all images, newest first.
     pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
-        self.read(|connection| {
-            let mut names = Names::read(connection)?;
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM images ORDER BY created_ns DESC, added DESC, id"
-            ))?;
-            let mut rows = query.query([])?;
-            let mut images = Vec::new();
-            while let Some(row) = rows.next()? {
-                images.push(record(row, &mut names)?);
-            }
-            Ok(images)
-        })
+        self.read(all)
     }
 
     /// Returns one image.
@@ -337,6 +333,20 @@ impl Names {
             names.push(name.with_digest(digest));
         }
     }
+}
+
+/// Returns all images, newest first.
+pub(crate) fn all(connection: &Connection) -> Result<Vec<ImageRecord>, StoreError> {
+    let mut names = Names::read(connection)?;
+    let mut query = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM images ORDER BY created_ns DESC, added DESC, id"
+    ))?;
+    let mut rows = query.query([])?;
+    let mut images = Vec::new();
+    while let Some(row) = rows.next()? {
+        images.push(record(row, &mut names)?);
+    }
+    Ok(images)
 }
 
 pub(crate) fn find(

@@ -7,6 +7,8 @@ mod archive;
 mod blob;
 mod blob_writer;
 mod build;
+mod cache_mount;
+mod census;
 mod change;
 mod container;
 mod db;
@@ -21,10 +23,12 @@ mod layer;
 mod lock;
 mod manifest;
 mod manifest_list;
+mod measure;
 mod new_file;
 mod operation;
 mod prune;
 mod remove;
+mod reserve;
 mod resolve;
 mod scratch;
 mod step;
@@ -33,17 +37,21 @@ mod sweep;
 mod sync;
 mod tag;
 mod tag_document;
+mod target;
 mod timestamp;
 mod undo;
 mod upload;
+mod usage;
+mod why;
 
 pub use archive::{
     Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, Pick, SavedImage, save,
 };
 pub use blob_writer::{BlobWriter, NewBlob};
 pub use build::BuildRecord;
+pub use cache_mount::{CacheHold, CacheMount, CacheRecord};
 pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
-pub use error::StoreError;
+pub use error::{StoreError, is_disk_full};
 pub use exchange::{
     BlobOutcome, BlobTarget, Compress, Copied, CopyError, CopyOptions, CopyOutcome,
     DockerArchiveTarget, Event, ExchangeError, Extent, Fault, LayerId, LayoutArchiveTarget,
@@ -58,15 +66,20 @@ pub use layer::{LayerRecord, NewLayer};
 pub use lock::Lock;
 pub use manifest_list::ListEntry;
 pub use operation::{Operation, Purpose, UndoWindow};
-pub use prune::{LabelFilter, Presence, PruneFilter, PruneReport, PruneScope};
+pub use prune::{
+    Compressed, LabelFilter, Presence, Prune, PruneError, PruneFilter, PruneReport, PruneScope,
+};
 pub use remove::{Conflict, Force, Removal, RemoveError};
 pub use resolve::ResolveError;
 pub use scratch::Scratch;
-pub use step::{PrunedSteps, StepFilter, StepRecord, StepScope};
+pub use step::{StepFilter, StepRecord, StepScope};
 pub use store::{Store, StoreOptions};
 pub use sweep::Swept;
 pub use sync::Recovery;
 pub use tag_document::TagDocument;
+pub use target::OutOfReach;
 pub use timestamp::Timestamp;
 pub use undo::{LostImage, Restored, Undo, UndoError};
 pub use upload::Upload;
+pub use usage::{ImageUsage, Share, Usage};
+pub use why::{Keeper, Kept, KeptThing};

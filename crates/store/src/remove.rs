@@ -1,6 +1,6 @@
 //! Removing images by docker's rules.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use oci::{ChainId, DiffId, Digest, ImageId, Reference};
 use rusqlite::{Connection, Transaction};
@@ -88,9 +88,11 @@ impl Store {
     /// Removes a name, and the image when it was the last one, by docker's rules. Layers and
     /// blobs that nothing needs any more stay until a sweep.
     pub fn remove_image(&self, target: &str, force: Force) -> Result<Vec<Removal>, RemoveError> {
-        self.write(|tx| {
-            let found = resolve::find(tx, target)?;
-            self.remove_found(tx, target, &found, force)
+        self.freeing(|| {
+            self.write(|tx| {
+                let found = resolve::find(tx, target)?;
+                self.remove_found(&mut Removing::new(tx)?, target, &found, force)
+            })
         })
     }
 
@@ -101,20 +103,20 @@ impl Store {
 
     pub(crate) fn remove_found(
         &self,
-        tx: &Transaction<'_>,
+        removing: &mut Removing<'_>,
         target: &str,
         found: &Found,
         force: Force,
     ) -> Result<Vec<Removal>, RemoveError> {
         let mut removals = Vec::new();
+        let tx = removing.tx;
         let id = found.id();
         let image = self.require(tx, id)?;
         let (removed_name, mask) = match found {
             Found::Name(name, _) => {
-                let users = users(tx, id)?;
                 if force == Force::No
                     && is_single_reference(&image)
-                    && let Some(user) = users.first()
+                    && let Some(user) = removing.users(id).first()
                 {
                     return Err(RemoveError::NameInUse {
                         name: target.to_owned(),
@@ -134,7 +136,7 @@ impl Store {
                         references: Check::Skip,
                         ..mask
                     };
-                    if let Some(conflict) = self.conflict(tx, &image, others)? {
+                    if let Some(conflict) = self.conflict(removing, &image, others)? {
                         return Err(conflict.error);
                     }
                     self.untag_all(tx, &image, &mut removals)?;
@@ -142,7 +144,7 @@ impl Store {
                 (RemovedName::No, mask)
             }
         };
-        removals.extend(self.delete(tx, id, mask, removed_name)?);
+        removals.extend(self.delete(removing, id, mask, removed_name)?);
         Ok(removals)
     }
 
@@ -153,16 +155,17 @@ impl Store {
     /// Deletes an image and then its untagged parents, as far as nothing stands against it.
     fn delete(
         &self,
-        tx: &Transaction<'_>,
+        removing: &mut Removing<'_>,
         id: &ImageId,
         mask: Mask,
         removed_name: RemovedName,
     ) -> Result<Vec<Removal>, RemoveError> {
+        let tx = removing.tx;
         let mut removals = Vec::new();
         let (mut id, mut mask, mut quiet) = (*id, mask, removed_name == RemovedName::Yes);
         loop {
             let image = self.require(tx, &id)?;
-            if let Some(conflict) = self.conflict(tx, &image, mask)? {
+            if let Some(conflict) = self.conflict(removing, &image, mask)? {
                 let dangling = image.tags.is_empty()
                     && image.repo_digests.is_empty()
                     && children(tx, &id)?.is_empty();
@@ -178,7 +181,7 @@ impl Store {
                 .map_err(StoreError::from)?;
             removals.push(Removal::Deleted(*id.digest()));
             let chains = ChainId::all(&image.layers);
-            let gone = chains[kept_layers(tx, &image.layers, &chains)?..].iter();
+            let gone = chains[removing.kept_layers(&image.layers, &chains)?..].iter();
             removals.extend(gone.rev().map(|chain| Removal::Deleted(*chain.digest())));
             match image.parent {
                 Some(parent) if image::exists(tx, &parent)? => id = parent,
@@ -191,7 +194,7 @@ impl Store {
     /// Finds what stands against deleting an image, in docker's order.
     fn conflict(
         &self,
-        tx: &Connection,
+        removing: &Removing<'_>,
         image: &ImageRecord,
         mask: Mask,
     ) -> Result<Option<Obstacle>, StoreError> {
@@ -210,10 +213,10 @@ impl Store {
                 reason,
             },
         };
-        if !children(tx, &image.id)?.is_empty() {
+        if !children(removing.tx, &image.id)?.is_empty() {
             return Ok(Some(hard(Conflict::DependentChild, false)));
         }
-        let users = users(tx, &image.id)?;
+        let users = removing.users(&image.id);
         if let Some(running) = users.iter().find(|user| self.is_running(user)) {
             let reason = Conflict::RunningContainer(short(&running.id));
             return Ok(Some(hard(reason, true)));
@@ -332,15 +335,6 @@ fn is_single_reference(image: &ImageRecord) -> bool {
     }
 }
 
-pub(crate) fn users(
-    connection: &Connection,
-    id: &ImageId,
-) -> Result<Vec<ContainerRecord>, StoreError> {
-    let mut containers = container::all(connection)?;
-    containers.retain(|container| container.image == *id);
-    Ok(containers)
-}
-
 pub(crate) fn children(connection: &Connection, id: &ImageId) -> Result<Vec<ImageId>, StoreError> {
     let mut query =
         connection.prepare_cached("SELECT id FROM images WHERE parent = ?1 ORDER BY id")?;
@@ -350,42 +344,130 @@ pub(crate) fn children(connection: &Connection, id: &ImageId) -> Result<Vec<Imag
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Returns how many of the lowest layers others still have in the same order: images, containers
-/// and build steps. Stacks are compared by their layers, as hashing all of them would make a large
-/// prune quadratic in hashes.
-fn kept_layers(
-    connection: &Connection,
-    layers: &[DiffId],
-    chains: &[ChainId],
-) -> Result<usize, StoreError> {
-    let common = |other: &[DiffId]| {
-        let pairs = layers.iter().zip(other);
-        pairs.take_while(|(mine, theirs)| mine == theirs).count()
-    };
-    let mut kept = 0;
-    let mut query = connection.prepare_cached("SELECT layers FROM images")?;
-    for other in query.query_map([], |row| db::layers(row, 0))? {
-        kept = kept.max(common(&other?));
+/// A transaction that removes images, one or thousands, and what each removal looks at, read once.
+pub(crate) struct Removing<'a> {
+    pub(crate) tx: &'a Transaction<'a>,
+    users: HashMap<ImageId, Vec<ContainerRecord>>,
+    /// Read when the first image has gone.
+    stacks: Option<Stacks>,
+}
+
+impl<'a> Removing<'a> {
+    pub(crate) fn new(tx: &'a Transaction<'a>) -> Result<Self, StoreError> {
+        let mut users: HashMap<ImageId, Vec<ContainerRecord>> = HashMap::new();
+        for container in container::all(tx)? {
+            users.entry(container.image).or_default().push(container);
+        }
+        Ok(Self {
+            tx,
+            users,
+            stacks: None,
+        })
     }
-    for container in container::all(connection)? {
-        kept = kept.max(common(&container.layers));
+
+    /// Returns the containers that use an image, newest first.
+    fn users(&self, id: &ImageId) -> &[ContainerRecord] {
+        self.users.get(id).map_or(&[], Vec::as_slice)
     }
-    let mut query = connection.prepare_cached("SELECT parent_chain, layer FROM steps")?;
-    let mut steps = HashSet::new();
-    let mut rows = query.query([])?;
-    while let Some(row) = rows.next()? {
-        let parent = db::optional_digest(row, 0)?;
-        steps.extend(parent);
-        let layer = db::optional_digest(row, 1)?;
-        steps.extend(layer.map(|layer| match parent {
-            None => layer,
-            Some(parent) => Digest::of(format!("{parent} {layer}").as_bytes()),
-        }));
+
+    /// Returns how many of the lowest layers of an image that has just gone others still have in
+    /// the same order: images, containers and build steps.
+    fn kept_layers(&mut self, layers: &[DiffId], chains: &[ChainId]) -> Result<usize, StoreError> {
+        let stacks = match &mut self.stacks {
+            Some(stacks) => {
+                stacks.remove(layers);
+                stacks
+            }
+            None => {
+                let containers = self.users.values().flatten();
+                let stacks = Stacks::read(self.tx, containers)?;
+                self.stacks.insert(stacks)
+            }
+        };
+        Ok(stacks.kept(layers, chains))
     }
-    let of_steps = chains
-        .iter()
-        .rposition(|chain| steps.contains(chain.digest()));
-    Ok(kept.max(of_steps.map_or(0, |index| index + 1)))
+}
+
+/// Which stacks of layers there are. Hashing the chains of all would take longer than comparing
+/// their layers.
+#[derive(Default)]
+struct Stacks {
+    /// The stack that a layer makes of another one; the empty one is 0.
+    above: HashMap<(usize, DiffId), usize>,
+    /// How many have each stack.
+    users: Vec<u32>,
+    /// Chains of build steps.
+    steps: HashSet<Digest>,
+}
+
+impl Stacks {
+    fn read<'a>(
+        connection: &Connection,
+        containers: impl Iterator<Item = &'a ContainerRecord>,
+    ) -> Result<Self, StoreError> {
+        let mut stacks = Self {
+            users: vec![0],
+            ..Self::default()
+        };
+        let mut query = connection.prepare_cached("SELECT layers FROM images")?;
+        for layers in query.query_map([], |row| db::layers(row, 0))? {
+            stacks.add(&layers?);
+        }
+        for container in containers {
+            stacks.add(&container.layers);
+        }
+        let mut query = connection.prepare_cached("SELECT parent_chain, layer FROM steps")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let parent = db::optional_digest(row, 0)?;
+            stacks.steps.extend(parent);
+            let layer = db::optional_digest(row, 1)?;
+            stacks.steps.extend(layer.map(|layer| match parent {
+                None => layer,
+                Some(parent) => Digest::of(format!("{parent} {layer}").as_bytes()),
+            }));
+        }
+        Ok(stacks)
+    }
+
+    fn add(&mut self, layers: &[DiffId]) {
+        let mut stack = 0;
+        for layer in layers {
+            let next = self.users.len();
+            stack = *self.above.entry((stack, *layer)).or_insert(next);
+            if stack == next {
+                self.users.push(0);
+            }
+            self.users[stack] += 1;
+        }
+    }
+
+    fn remove(&mut self, layers: &[DiffId]) {
+        let mut stack = 0;
+        for layer in layers {
+            let Some(next) = self.above.get(&(stack, *layer)) else {
+                return;
+            };
+            stack = *next;
+            self.users[stack] = self.users[stack].saturating_sub(1);
+        }
+    }
+
+    fn kept(&self, layers: &[DiffId], chains: &[ChainId]) -> usize {
+        let mut stack = 0;
+        let mut kept = 0;
+        for layer in layers {
+            match self.above.get(&(stack, *layer)) {
+                Some(next) if self.users[*next] > 0 => stack = *next,
+                _ => break,
+            }
+            kept += 1;
+        }
+        let of_steps = chains
+            .iter()
+            .rposition(|chain| self.steps.contains(chain.digest()));
+        kept.max(of_steps.map_or(0, |index| index + 1))
+    }
 }
 
 fn short(id: &str) -> String {

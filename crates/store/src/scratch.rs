@@ -6,8 +6,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::at;
-use crate::sweep::BARE;
+use crate::error::{at, is_disk_full};
+use crate::sweep::{BARE, delete};
 use crate::{Store, StoreError, Timestamp};
 
 /// A directory of its own for work in progress, on the file system of the store. It goes to the
@@ -71,6 +71,8 @@ impl Store {
 
     fn discard_as(&self, path: &Path, name: &str) -> Result<(), StoreError> {
         match fs::rename(path, self.trash_dir().join(name)) {
+            // The trash cannot grow on a full disk.
+            Err(error) if is_disk_full(&error) => delete(path).map_err(at("remove", path)),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(at("remove", path)(error)),
             _ => Ok(()),
         }

@@ -6,9 +6,11 @@
 //!   db.sqlite       records
 //!   lock            the root's lock
 //!   open.lock       held while the store is made, migrated or recovered
+//!   reserve         room that is given up for the records of what frees space
 //!   blobs/sha256/   content as transferred
 //!   layers/         one directory for each DiffId
 //!   containers/     one directory for each container
+//!   caches/         directories of `RUN --mount=type=cache`
 //!   context/        what is remembered of build contexts
 //!   ingest/         partial downloads and scratch
 //!   trash/          to be deleted
@@ -19,26 +21,28 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci::Digest;
 use rusqlite::{Connection, Transaction};
 use rustix::fs::{IFlags, StatVfs};
+use sys::FileSystem;
 
 use crate::db::{self, Missing, Schema};
 use crate::error::at;
 use crate::format::Format;
 use crate::operation::Scope;
-use crate::{Recovery, StoreError, lock, sync};
+use crate::{Recovery, StoreError, lock, reserve, sync};
 
 /// The directories under the root, parents first.
-const DIRECTORIES: [&str; 7] = [
+const DIRECTORIES: [&str; 8] = [
     "blobs",
     "blobs/sha256",
     "layers",
     "containers",
+    "caches",
     "context",
     "ingest",
     "trash",
@@ -65,6 +69,7 @@ struct Inner {
     boot_id: String,
     connection: Mutex<Connection>,
     read_only: Vec<String>,
+    is_new: bool,
     recovery: OnceLock<Recovery>,
 }
 
@@ -89,13 +94,16 @@ impl Store {
             None => sync::boot_id()?,
         };
         let format_path = root.join("format");
-        let format = match Format::read(&format_path)? {
+        let found = Format::read(&format_path)?;
+        let is_new = found.is_none();
+        let format = match found {
             Some(format) => format,
             None => create(root, &format_path)?,
         };
         let read_only = format.check(root)?;
         make_directory(run)?;
         make_directory(&run.join("layers"))?;
+        reserve::make_room_to_open(root)?;
         let connection = open_database(root)?;
         let inner = Inner {
             root: root.to_owned(),
@@ -103,13 +111,14 @@ impl Store {
             boot_id,
             connection: Mutex::new(connection),
             read_only,
+            is_new,
             recovery: OnceLock::new(),
         };
         let store = Self {
             inner: Arc::new(inner),
             scope: Arc::default(),
         };
-        if let Some(recovery) = store.recover()? {
+        if let Some(recovery) = store.freeing(|| store.recover())? {
             store.inner.recovery.get_or_init(|| recovery);
         }
         Ok(store)
@@ -120,9 +129,19 @@ impl Store {
         &self.inner.root
     }
 
+    /// Tells whether this opening made the store.
+    pub fn is_new(&self) -> bool {
+        self.inner.is_new
+    }
+
+    /// Returns what kind of file system the store is on.
+    pub fn file_system(&self) -> Result<FileSystem, StoreError> {
+        FileSystem::of(self.root()).map_err(at("look at", self.root()))
+    }
+
     /// Returns how many bytes this user may still write to the store's file system.
-    pub(crate) fn free_space(&self) -> Result<u64, StoreError> {
-        let status = self.file_system()?;
+    pub fn free_space(&self) -> Result<u64, StoreError> {
+        let status = self.statistics()?;
         let blocks = match rustix::process::geteuid().is_root() {
             true => status.f_bfree,
             false => status.f_bavail,
@@ -131,12 +150,12 @@ impl Store {
     }
 
     /// Returns how many bytes the store's file system has, used or free.
-    pub(crate) fn capacity(&self) -> Result<u64, StoreError> {
-        let status = self.file_system()?;
+    pub fn capacity(&self) -> Result<u64, StoreError> {
+        let status = self.statistics()?;
         Ok(status.f_blocks.saturating_mul(status.f_frsize))
     }
 
-    fn file_system(&self) -> Result<StatVfs, StoreError> {
+    fn statistics(&self) -> Result<StatVfs, StoreError> {
         let root = self.root();
         rustix::fs::statvfs(root).map_err(|errno| at("look at", root)(errno.into()))
     }
@@ -219,6 +238,17 @@ impl Store {
         self.scope.transaction(|| db::write(connection, work))
     }
 
+    /// Runs `work` in a write transaction that is taken back.
+    pub(crate) fn rehearse<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.check_writable()?;
+        let connection = self.inner.connection.lock();
+        let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
+        self.scope.rehearsal(|| db::rehearse(connection, work))
+    }
+
     /// Runs `work` in one write transaction that is on disk, with all before it, on return.
     pub(crate) fn write_durably<T>(
         &self,
@@ -242,6 +272,7 @@ fn create(root: &Path, format_path: &Path) -> Result<Format, StoreError> {
     make_directory(root)?;
     let lock_path = root.join("open.lock");
     check_is_ours(root)?;
+    close_to_others(root)?;
     let lock = lock::open_file(&lock_path)?;
     lock.lock().map_err(at("lock", &lock_path))?;
     if let Some(format) = Format::read(format_path)? {
@@ -256,10 +287,21 @@ fn create(root: &Path, format_path: &Path) -> Result<Format, StoreError> {
     }
     let mut connection = db::open(&root.join("db.sqlite"), Missing::Create)?;
     db::migrate(&mut connection, journal_mode(root)?)?;
+    reserve::take(root)?;
     // Last: a store with this file is complete.
     let format = Format::current();
     format.write(format_path)?;
     Ok(format)
+}
+
+/// Images can hold secrets. A directory that was made for the store beforehand is open to all.
+fn close_to_others(root: &Path) -> Result<(), StoreError> {
+    let status = fs::metadata(root).map_err(at("look at", root))?;
+    if status.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let permissions = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(root, permissions).map_err(at("close to others", root))
 }
 
 /// Lets ext4 place each subdirectory in a part of the disk of its own. Beside one that was just
@@ -280,6 +322,7 @@ fn check_is_ours(root: &Path) -> Result<(), StoreError> {
         let name = name.as_bytes();
         name.starts_with(b"db.sqlite")
             || [&b"lock"[..], b"open.lock", b"format.partial", b"format"].contains(&name)
+            || name == reserve::NAME.as_bytes()
             || DIRECTORIES.iter().any(|known| known.as_bytes() == name)
     };
     for entry in fs::read_dir(root).map_err(at("read", root))? {
@@ -315,18 +358,10 @@ fn open_database(root: &Path) -> Result<Connection, StoreError> {
 
 /// WAL needs shared memory between the processes, which network file systems do not give.
 fn journal_mode(root: &Path) -> Result<&'static str, StoreError> {
-    const NFS: i64 = 0x6969;
-    const SMB: i64 = 0x517b;
-    const CIFS: i64 = 0xff53_4d42;
-    const SMB2: i64 = 0xfe53_4d42;
-    const FUSE: i64 = 0x6573_5546;
-    const V9FS: i64 = 0x0102_1997;
-    let kind = rustix::fs::statfs(root)
-        .map_err(|error| at("stat", root)(io::Error::from(error)))?
-        .f_type;
-    Ok(match kind {
-        NFS | SMB | CIFS | SMB2 | FUSE | V9FS => "TRUNCATE",
-        _ => "WAL",
+    let file_system = FileSystem::of(root).map_err(at("look at", root))?;
+    Ok(match file_system.is_remote() {
+        true => "TRUNCATE",
+        false => "WAL",
     })
 }
 

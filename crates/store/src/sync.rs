@@ -33,9 +33,7 @@ pub struct Recovery {
 }
 
 pub(crate) fn boot_id() -> Result<String, StoreError> {
-    let path = Path::new(BOOT_ID);
-    let text = fs::read_to_string(path).map_err(at("read", path))?;
-    Ok(text.trim_end().to_owned())
+    sys::boot::boot_id().map_err(at("read", Path::new(BOOT_ID)))
 }
 
 impl Store {
@@ -63,6 +61,11 @@ impl Store {
         if self.has_unsynced()? {
             self.sync()?;
         }
+        self.shorten_log()
+    }
+
+    /// Moves what is in the write-ahead log to its place.
+    pub(crate) fn shorten_log(&self) -> Result<(), StoreError> {
         self.read(|connection| {
             // Busy readers make this incomplete, which is no failure.
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -81,7 +84,7 @@ impl Store {
         let root = self.root();
         let directory = File::open(root).map_err(at("open", root))?;
         rustix::fs::syncfs(&directory).map_err(|error| at("sync", root)(error.into()))?;
-        self.write_durably(|tx| {
+        let mark = |tx: &rusqlite::Transaction<'_>| {
             for (table, last) in [("blobs", blobs), ("layers", layers)] {
                 tx.execute(
                     &format!(
@@ -91,7 +94,9 @@ impl Store {
                 )?;
             }
             Ok(())
-        })
+        };
+        // Sweeps come after it.
+        self.freeing(|| self.write_durably(mark))
     }
 
     /// Discards, once in each boot, what an earlier boot left unsynced.

@@ -268,7 +268,13 @@ impl CommandLine {
     /// Lists the processes that have the store in their environment: commands, what they left to
     /// the background, and a server.
     pub fn processes(&self) -> Vec<Pid> {
-        let variable = format!("STRATA_ROOT={}", self.path("root").display());
+        let variables = self.variables.iter();
+        let mut roots = variables.filter(|(name, _)| name == "STRATA_ROOT");
+        let root = match roots.next_back() {
+            Some((_, root)) => root.clone(),
+            None => self.path("root").display().to_string(),
+        };
+        let variable = format!("STRATA_ROOT={root}");
         let program = fs::canonicalize(&self.program).unwrap_or_default();
         let mut found = Vec::new();
         let Ok(processes) = fs::read_dir("/proc") else {

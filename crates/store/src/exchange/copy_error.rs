@@ -4,7 +4,7 @@ use oci::{ConfigError, Digest, ManifestError, MediaType, Platform};
 
 use super::ExchangeError;
 use crate::StoreError;
-use crate::error::is_full;
+use crate::error::is_disk_full;
 
 /// A side of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,6 @@ impl CopyError {
         };
         let inner: &(dyn std::error::Error + 'static) = failed.inner();
         let would_not_fit = matches!(inner.downcast_ref(), Some(StoreError::NoRoom { .. }));
-        would_not_fit || is_full(inner)
+        would_not_fit || is_disk_full(inner)
     }
 }

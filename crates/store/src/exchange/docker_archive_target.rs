@@ -233,14 +233,14 @@ impl Archive {
         decompress: &Decompress<'_>,
     ) -> Result<(Digest, u64), ExchangeError> {
         let expected = stream.blob().digest;
-        let is_full = AtomicBool::new(false);
+        let is_disk_full = AtomicBool::new(false);
         let (fetched, inflated) = thread::scope(|scope| {
             let (buffers, reader) = channel();
-            let is_full = &is_full;
+            let is_disk_full = &is_disk_full;
             let fetcher = scope.spawn(move || {
                 let mut hasher = Hasher::new();
                 loop {
-                    if is_full.load(Ordering::Relaxed) {
+                    if is_disk_full.load(Ordering::Relaxed) {
                         return Ok(expected);
                     }
                     match buffers.fill(&mut stream) {
@@ -262,7 +262,7 @@ impl Archive {
                 && matches!(error.inner().downcast_ref(), Some(StoreError::Io { .. }))
             {
                 // The rest would be fetched for nothing.
-                is_full.store(true, Ordering::Relaxed);
+                is_disk_full.store(true, Ordering::Relaxed);
             }
             let fetched = fetcher.join();
             let fetched = fetched.unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -13,7 +13,7 @@ use oci::{
 use super::arrival::{Arrival, ArrivalReader};
 use super::stream::{BUFFER, Stream};
 use super::{BlobOutcome, ExchangeError, Fault, OpenBlob, Progress, Target};
-use crate::error::is_full;
+use crate::error::is_disk_full;
 use crate::{BlobWriter, NewImage, NewLayer, Scratch, Store, StoreError};
 
 /// Reads a layer's blob, perhaps compressed, and writes the layer's directory.
@@ -117,7 +117,7 @@ impl Target for StoreTarget<'_> {
             self.put_compressed(&incoming)
         };
         put.inspect_err(|error| {
-            if is_full(error.inner()) {
+            if is_disk_full(error.inner()) {
                 self.give_back();
             }
         })
@@ -299,7 +299,7 @@ impl StoreTarget<'_> {
         }
         let unpacked = match unpacked.map_err(ExchangeError::permanent) {
             // Recording the blob would fail for the same reason, in other words.
-            Err(error) if is_full(error.inner()) => return Err(abandon(writer, error)),
+            Err(error) if is_disk_full(error.inner()) => return Err(abandon(writer, error)),
             unpacked => unpacked,
         };
         writer.commit().map_err(wrong_content)?;
@@ -372,7 +372,7 @@ fn fetch(
 
 /// Keeps what has come for another try, unless it is known to be wrong or the disk is full.
 fn abandon(writer: BlobWriter, error: ExchangeError) -> ExchangeError {
-    if error.fault() != Fault::Corrupt && !is_full(error.inner()) {
+    if error.fault() != Fault::Corrupt && !is_disk_full(error.inner()) {
         return error;
     }
     match writer.discard() {

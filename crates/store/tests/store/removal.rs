@@ -4,11 +4,19 @@ use std::os::unix::fs::MetadataExt as _;
 
 use oci::{ChainId, Digest, ImageId, Reference};
 use store::{
-    ContainerRecord, ContainerState, Force, LabelFilter, NewImage, Presence, PruneFilter,
+    ContainerRecord, ContainerState, Force, LabelFilter, NewImage, Presence, Prune, PruneFilter,
     PruneScope, Remains, Removal, RemoveError, StepRecord, Store, Timestamp,
 };
 
 use crate::fixture::{Fixture, config_with};
+
+/// Prunes images only.
+fn images(filter: &PruneFilter) -> Prune {
+    Prune {
+        images: Some(filter.clone()),
+        ..Prune::default()
+    }
+}
 
 fn name(text: &str) -> Reference {
     Reference::parse(text).expect("valid").or_latest()
@@ -63,7 +71,11 @@ fn a_prune_leaves_an_image_that_is_about_to_get_its_name() {
     let id = fixture.image(&store, "1");
     std::thread::scope(|scope| {
         let other = fixture.open();
-        let prune = scope.spawn(move || other.prune_images(&PruneFilter::default()));
+        let dangling = Prune {
+            images: Some(PruneFilter::default()),
+            ..Prune::default()
+        };
+        let prune = scope.spawn(move || other.prune(&dangling));
         while !is_waited_for(&store) {
             std::thread::yield_now();
         }
@@ -347,7 +359,7 @@ fn prune_removes_what_its_filter_selects() {
         let tagged = fixture.image(&store, "tagged");
         store.tag(&name("tagged:1"), &tagged, None).expect("tagged");
         store.tag(&name("tagged:2"), &tagged, None).expect("tagged");
-        let report = store.prune_images(&filter).expect("pruned");
+        let report = store.prune(&images(&filter)).expect("pruned");
         let left: Vec<ImageId> = store.images().expect("read").iter().map(|i| i.id).collect();
         for (text, id) in [("used", used), ("dangling", dangling), ("tagged", tagged)] {
             assert_eq!(

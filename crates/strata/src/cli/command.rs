@@ -7,6 +7,7 @@ use super::error::{CommandError, Exit, Voice};
 use super::flags::{Arguments, Flag, FlagError, Flags, Order, Value};
 use super::purpose::purpose;
 use super::session::Session;
+use super::space;
 
 /// One command. Commands are constants beside the functions that run them.
 #[derive(Debug)]
@@ -63,6 +64,10 @@ impl Command {
         match self.attempt(name, words, session) {
             Ok(exit) => exit,
             Err(error) => {
+                let error = match error.lacks_space() {
+                    true => space::hint(session, error),
+                    false => error,
+                };
                 let misuse = error.misuse();
                 let misuse = misuse.map(|misuse| self.usage_error(session.program, name, misuse));
                 let error = misuse.as_ref().unwrap_or(&error);

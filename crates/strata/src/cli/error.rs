@@ -50,6 +50,7 @@ pub(crate) struct CommandError {
     message: String,
     hints: Vec<String>,
     exit: Option<Exit>,
+    lacks_space: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +91,21 @@ impl CommandError {
             message,
             hints: Vec::new(),
             exit: None,
+            lacks_space: false,
         }
+    }
+
+    /// Remembers what the error comes from, where its message does not tell all.
+    pub(crate) fn caused_by(self, cause: &(dyn Error + 'static)) -> Self {
+        Self {
+            lacks_space: store::is_disk_full(cause),
+            ..self
+        }
+    }
+
+    /// Tells whether a disk was full.
+    pub(crate) fn lacks_space(&self) -> bool {
+        self.lacks_space
     }
 
     pub(crate) fn exit(self, exit: Exit) -> Self {
@@ -150,6 +165,16 @@ impl CommandError {
 impl<E: Error + 'static> From<E> for CommandError {
     fn from(error: E) -> Self {
         let any: &(dyn Error + 'static) = &error;
+        let lacks_space = store::is_disk_full(any);
+        Self {
+            lacks_space,
+            ..Self::told(any)
+        }
+    }
+}
+
+impl CommandError {
+    fn told(any: &(dyn Error + 'static)) -> Self {
         if let Some(io) = any.downcast_ref::<std::io::Error>() {
             if io.kind() == std::io::ErrorKind::BrokenPipe {
                 return Self::silent(Exit::FAILURE);

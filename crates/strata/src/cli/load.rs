@@ -50,7 +50,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     };
     // docker streams the errors of a load, so they come without the daemon's introduction.
     let loaded = load(session.engine()?, input, platform.as_ref(), &|_| {})
-        .map_err(|error| CommandError::client(describe(&error)))?;
+        .map_err(|error| CommandError::client(describe(&error)).caused_by(&error))?;
     let mut text = String::new();
     for image in loaded {
         for name in &image.names {

@@ -271,5 +271,5 @@ fn run_rm(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandE
 
 /// docker's client does this itself: its errors have no introduction.
 fn plain(error: ListError) -> CommandError {
-    CommandError::client(strata::describe(&error))
+    CommandError::client(strata::describe(&error)).caused_by(&error)
 }

@@ -14,7 +14,7 @@ use super::history::ellipsis;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Flags whose values tell which command it was, and are no secrets.
-const TOLD: &[&str] = &["filter", "input", "tag"];
+const TOLD: &[&str] = &["filter", "input", "keep", "tag", "target", "unused-for"];
 
 /// How much of a command is remembered.
 const WIDTH: usize = 200;

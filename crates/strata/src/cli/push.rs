@@ -136,5 +136,5 @@ fn push_one(
 
 /// docker streams the errors of a push, so they come without the daemon's introduction.
 fn unprefixed(error: PushError) -> CommandError {
-    CommandError::client(strata::describe(&error))
+    CommandError::client(strata::describe(&error)).caused_by(&error)
 }

@@ -81,7 +81,7 @@ fn text(undo: &Undo, is_rehearsal: bool) -> String {
 }
 
 fn failed(error: UndoError) -> CommandError {
-    let failed = CommandError::client(describe(&error));
+    let failed = CommandError::client(describe(&error)).caused_by(&error);
     match error {
         UndoError::Lost(undo) => complaints(&undo)
             .into_iter()

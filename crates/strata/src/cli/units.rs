@@ -26,6 +26,39 @@ fn decimal(bytes: u64, digits: usize) -> String {
     format!("{}{}", general(value, digits), UNITS[unit])
 }
 
+/// Reads a size: decimal as sizes are printed (`10G`, `500MB`, `1.5gb`), binary with an `i`
+/// (`2GiB`), a number of bytes without a unit.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let end = text.find(|sign: char| !sign.is_ascii_digit() && sign != '.');
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let unit = unit.trim_start();
+    let (unit, base) = match unit.strip_suffix("ib") {
+        Some(unit) if !unit.is_empty() => (unit, 1024_u64),
+        _ => (unit.strip_suffix('b').unwrap_or(unit), 1000),
+    };
+    let power = match unit {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let factor = base.pow(power);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let whole: u64 = whole.parse().ok()?;
+    // Nine digits are exact; what is behind them is less than a byte or two.
+    let digits = fraction.get(..9).unwrap_or(fraction);
+    let part: u64 = digits.parse().ok()?;
+    let scale = 10_u128.pow(u32::try_from(digits.len()).ok()?);
+    let part = u128::from(part) * u128::from(factor) / scale;
+    whole
+        .checked_mul(factor)?
+        .checked_add(u64::try_from(part).ok()?)
+}
+
 fn f64_of(bytes: u64) -> f64 {
     let high = u32::try_from(bytes >> 32).expect("invariant: a shifted u64 fits in 32 bits");
     let low = u32::try_from(bytes & 0xffff_ffff).expect("invariant: masked to 32 bits");
@@ -128,6 +161,35 @@ mod tests {
                 (size(bytes), precise_size(bytes)),
                 (short.into(), long.into())
             );
+        }
+    }
+
+    #[test]
+    fn a_size_is_decimal_unless_it_says_otherwise() {
+        for (text, expected) in [
+            ("10G", Some(10_000_000_000)),
+            ("500MB", Some(500_000_000)),
+            ("500 mb", Some(500_000_000)),
+            ("1.5k", Some(1500)),
+            ("2GiB", Some(2 << 30)),
+            ("1.5kib", Some(1536)),
+            ("7", Some(7)),
+            ("7b", Some(7)),
+            ("0", Some(0)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("99999999P", None),
+            ("", None),
+            ("G", None),
+            (".5G", None),
+            ("1.", None),
+            ("1.2.3G", None),
+            ("-1G", None),
+            ("10X", None),
+            ("10iB", None),
+            ("10 0", None),
+        ] {
+            assert_eq!(parse_size(text), expected, "{text}");
         }
     }
 

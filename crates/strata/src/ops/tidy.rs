@@ -17,6 +17,7 @@ pub fn is_needed(store: &Store) -> bool {
         || matches!(store.needs_sync(), Ok(true))
         || matches!(store.has_ended_holds(), Ok(true))
         || matches!(store.holds_for_undo(), Ok(true))
+        || store.lacks_reserve()
 }
 
 /// Deletes what is in the trash, syncs what was written, and sweeps if nobody works. While another
@@ -42,6 +43,7 @@ pub fn run(store: &Store) -> Result<(), StoreError> {
         unmount(store, &swept.layers);
     }
     store.empty_trash()?;
+    store.restore_reserve()?;
     drop(lock);
     Ok(())
 }
