@@ -12,7 +12,7 @@ use testkit::random::Random;
 
 use crate::ledger::{self, Ledger};
 use crate::length;
-use crate::stage::{Archive, Origin, copy_store, faults, strata, write_context};
+use crate::stage::{Archive, Origin, copy_store, faults, pause, strata, write_context};
 
 /// How often each command is killed in a short run.
 const KILLS: usize = 3;
@@ -25,7 +25,8 @@ const COMMANDS: usize = 9;
 enum Victim {
     /// The process that a person started. What it left to the background goes on.
     Command,
-    /// That and every process in the background, also after the command has ended.
+    /// That, every process in the background, also after the command has ended, and the server that
+    /// it pushes to.
     Everything,
 }
 
@@ -88,7 +89,7 @@ impl Work {
                     "`strata {}`: kill {number} of seed {seed}, of {victim:?} after {delay} of {micros} µs",
                     self.words.join(" ")
                 );
-                let round = Round::new(self);
+                let mut round = Round::new(self);
                 let was_killed = round.kill(victim, delay);
                 if length::rounds().is_some() {
                     let word = if was_killed { "killed" } else { "too late" };
@@ -170,7 +171,7 @@ impl<'a> Round<'a> {
     }
 
     /// Starts the command and kills it. Tells whether it was still there.
-    fn kill(&self, victim: Victim, micros: usize) -> bool {
+    fn kill(&mut self, victim: Victim, micros: usize) -> bool {
         let (mut child, feeder) = self.start();
         pause(Duration::from_micros(
             u64::try_from(micros).expect("seconds"),
@@ -187,6 +188,14 @@ impl<'a> Round<'a> {
             }
         }
         end((child, feeder));
+        if victim == Victim::Everything
+            && let Some((server, served)) = self.server.take()
+        {
+            let address = served.address().to_owned();
+            drop(served);
+            let served = server.serve(&["--allow-push", "--addr", &address]);
+            self.server = Some((server, served));
+        }
         was_there || others > 0
     }
 
@@ -215,6 +224,8 @@ impl<'a> Round<'a> {
         for strata in std::iter::once(&self.strata).chain(&server) {
             strata.run(&["image", "prune", "-f"]).succeeded();
             assert!(strata.settle());
+            let faults = faults(strata);
+            assert!(faults.is_empty(), "{}", faults.join("\n"));
             assert_eq!(
                 ledger::strays(&strata.path("root")),
                 [""; 0].map(PathBuf::from)
@@ -258,14 +269,6 @@ fn end((mut child, feeder): (Child, Option<Child>)) -> (ExitStatus, String) {
         feeder.wait().expect("it ends");
     }
     (status, said)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the moment of the kill is the subject"
-)]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use store::{Store, StoreOptions};
 use testkit::cli::{CommandLine, Served};
@@ -14,7 +15,7 @@ use testkit::random::Random;
 use crate::disk::{BLOCK, Disk, Event};
 use crate::ledger;
 use crate::length;
-use crate::stage::{strata, unmount_below};
+use crate::stage::{pause, strata, unmount_below};
 
 const SIZE: usize = 160 << 20;
 
@@ -26,6 +27,9 @@ const BETWEEN: usize = 2;
 
 /// After how many states the interrupted command is given again, and all images are run.
 const USED_EVERY: usize = 12;
+
+/// How often the kernel writes of its own accord, in milliseconds.
+const BUSY: u64 = 10;
 
 /// What one command did.
 struct Step {
@@ -86,8 +90,8 @@ impl Theatre {
         format!("{}/app:1", self.served.address())
     }
 
-    /// Gives commands while events are remembered. During every second one the kernel writes whenever
-    /// it can; during the others it writes what it is asked for.
+    /// Gives commands while events are remembered. During every second one the kernel writes every
+    /// few milliseconds; during the others it writes what it is asked for.
     fn play(&self, options: &str, first_busy: usize) -> (Vec<u8>, Vec<Event>, Vec<Step>) {
         let app = self.app();
         let made = [
@@ -123,15 +127,15 @@ impl Theatre {
             let (is_over, is_busy) = (&is_over, &is_busy);
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    match is_busy.load(Ordering::Relaxed) {
-                        true => rustix::fs::syncfs(&root).expect("synced"),
-                        false => std::thread::yield_now(),
+                    if is_busy.load(Ordering::Relaxed) {
+                        rustix::fs::syncfs(&root).expect("synced");
                     }
+                    pause(Duration::from_millis(BUSY));
                 }
             });
             let mut number = first_busy;
             let steps = commands.map(|(words, is_synced)| {
-                is_busy.store(number.is_multiple_of(2), Ordering::Relaxed);
+                is_busy.store(usize::is_multiple_of(number, 2), Ordering::Relaxed);
                 number += 1;
                 let start = self.disk.count();
                 self.strata.run(words).succeeded();

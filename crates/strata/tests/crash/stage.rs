@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 use testkit::cli::{CommandLine, Served};
@@ -123,4 +124,10 @@ pub(crate) fn faults(strata: &CommandLine) -> Vec<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     let boot = boot.expect("the kernel tells");
     ledger::faults(&strata.path("root"), boot.trim_end())
+}
+
+/// Waits, where a moment is what a test is about.
+#[expect(clippy::disallowed_methods, reason = "the moment is the subject")]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
