@@ -42,7 +42,8 @@ struct Worker {
 
 #[derive(Debug)]
 struct Tar {
-    file: File,
+    /// `None` when only the digest is wanted.
+    file: Option<File>,
     hasher: Hasher,
     size: u64,
     /// Up to where writing to disk has begun.
@@ -52,11 +53,14 @@ struct Tar {
 impl Tar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
-        self.file.write_all(bytes)?;
         self.size += size::on_disk(bytes.len());
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        file.write_all(bytes)?;
         let length = self.size - self.written_back;
         if length >= WRITEBACK_STEP {
-            sys::boot::start_writeback(&self.file, self.written_back, length)?;
+            sys::boot::start_writeback(&*file, self.written_back, length)?;
             self.written_back = self.size;
         }
         Ok(())
@@ -66,18 +70,26 @@ impl Tar {
 impl TarSink {
     /// Creates the file.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(Some(File::create(path)?)))
+    }
+
+    /// Makes a sink that hashes and keeps nothing.
+    pub(crate) fn nowhere() -> Self {
+        Self::new(None)
+    }
+
+    fn new(file: Option<File>) -> Self {
         let tar = Tar {
-            file: File::create(path)?,
+            file,
             hasher: Hasher::new(),
             size: 0,
             written_back: 0,
         };
-        let buffer = vec![0; BUFFER_SIZE];
-        Ok(Self {
-            buffer,
+        Self {
+            buffer: vec![0; BUFFER_SIZE],
             filled: 0,
             output: Some(Output::Inline(tar)),
-        })
+        }
     }
 
     /// Returns the bytes since the last full buffer.

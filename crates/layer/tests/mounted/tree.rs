@@ -142,3 +142,98 @@ fn privileged_a_tree_deeper_than_there_are_descriptors_is_unpacked() {
     let found = fs::read_to_string(stack.layers[0].tree().join(path)).unwrap();
     assert_eq!(found, "deep");
 }
+
+#[test]
+fn privileged_whatever_changes_in_a_tree_is_found() {
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+    let stack = Stack::of(&[&everything()]);
+    let layer = &stack.layers[0];
+    tree::unpack(layer).unwrap();
+    assert_eq!(layer::check_tree(layer).unwrap(), None);
+    let keep_time = |path: &std::path::Path, change: &dyn Fn()| {
+        let time = fs::metadata(path).unwrap().modified().unwrap();
+        change();
+        let file = fs::File::open(path).unwrap();
+        file.set_modified(time).unwrap();
+    };
+    let at = |name: &str| layer.tree().join(name);
+    let content = |name: &'static str| {
+        let path = at(name);
+        move || {
+            keep_time(&path, &|| {
+                let mut bytes = fs::read(&path).unwrap();
+                bytes[0] ^= 4;
+                fs::write(&path, bytes).unwrap();
+            });
+        }
+    };
+    let changes: Vec<(&str, Box<dyn Fn()>)> = vec![
+        ("d/file", Box::new(content("d/file"))),
+        ("big", Box::new(content("big"))),
+        ("holes", Box::new(content("holes"))),
+        ("x", {
+            let path = at("zeros");
+            Box::new(move || fs::write(&path, "longer than it was").unwrap())
+        }),
+        ("mode", {
+            let path = at("d/ns");
+            Box::new(move || {
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+            })
+        }),
+        ("owner", {
+            let path = at("big");
+            Box::new(move || chown(&path, Some(7), None).unwrap())
+        }),
+        ("attribute", {
+            let path = at("d/attr");
+            Box::new(move || sys::xattr::set(&path, b"user.a", b"2").unwrap())
+        }),
+        ("new attribute", {
+            let path = at("empty");
+            Box::new(move || sys::xattr::set(&path, b"user.b", b"2").unwrap())
+        }),
+        ("time", {
+            let path = at("empty");
+            Box::new(move || {
+                let file = fs::File::open(&path).unwrap();
+                file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+                    .unwrap();
+            })
+        }),
+        ("a file more", {
+            let path = at("opaque");
+            Box::new(move || keep_time(&path, &|| fs::write(path.join("new"), "").unwrap()))
+        }),
+        ("a file less", {
+            let path = at("implied/by");
+            Box::new(move || keep_time(&path, &|| fs::remove_file(path.join("this")).unwrap()))
+        }),
+        ("link", {
+            let path = at("absolute");
+            Box::new(move || {
+                fs::remove_file(&path).unwrap();
+                symlink("/d/elsewhere", &path).unwrap();
+            })
+        }),
+        ("hard link", {
+            let (path, other) = (at("other"), at("d/file"));
+            Box::new(move || {
+                fs::remove_file(&path).unwrap();
+                fs::copy(&other, &path).unwrap();
+                chown(&path, Some(1000), Some(1000)).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
+                let time = fs::metadata(&other).unwrap().modified().unwrap();
+                fs::File::open(&path).unwrap().set_modified(time).unwrap();
+            })
+        }),
+    ];
+    for (what, change) in changes {
+        change();
+        assert!(layer::check_tree(layer).unwrap().is_some(), "{what}");
+        fs::remove_dir_all(layer.tree()).unwrap();
+        tree::unpack(layer).unwrap();
+        assert_eq!(layer::check_tree(layer).unwrap(), None, "{what}");
+    }
+}
