@@ -1,8 +1,10 @@
 //! Laws of unpacked layers.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
 use std::thread;
+use std::time::SystemTime;
 
 use layer::tree;
 use sys::Mount;
@@ -143,97 +145,88 @@ fn privileged_a_tree_deeper_than_there_are_descriptors_is_unpacked() {
     assert_eq!(found, "deep");
 }
 
+type Change = (&'static str, Box<dyn Fn(&Path)>);
+
+/// Changes a file and gives it its time back.
+fn keep_time(path: &Path, change: &dyn Fn()) {
+    let time = fs::metadata(path).unwrap().modified().unwrap();
+    change();
+    fs::File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn flip(path: &Path) {
+    keep_time(path, &|| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[0] ^= 4;
+        fs::write(path, bytes).unwrap();
+    });
+}
+
+fn changes_of_files() -> Vec<Change> {
+    let set_mode = |path: &Path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    };
+    let set_time = |path: &Path| {
+        let file = fs::File::open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    };
+    vec![
+        ("d/file", Box::new(flip)),
+        ("big", Box::new(flip)),
+        ("holes", Box::new(flip)),
+        ("zeros", Box::new(|path| fs::write(path, "more").unwrap())),
+        ("d/ns", Box::new(set_mode)),
+        ("big", Box::new(|path| chown(path, Some(7), None).unwrap())),
+        (
+            "d/attr",
+            Box::new(|path| sys::xattr::set(path, b"user.a", b"2").unwrap()),
+        ),
+        (
+            "empty",
+            Box::new(|path| sys::xattr::set(path, b"user.b", b"2").unwrap()),
+        ),
+        ("empty", Box::new(set_time)),
+    ]
+}
+
+fn changes_of_directories() -> Vec<Change> {
+    let add = |path: &Path| keep_time(path, &|| fs::write(path.join("new"), "").unwrap());
+    let remove = |path: &Path| keep_time(path, &|| fs::remove_file(path.join("this")).unwrap());
+    let lead_elsewhere = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        std::os::unix::fs::symlink("/d/elsewhere", path).unwrap();
+    };
+    let split = |path: &Path| {
+        let other = path.with_file_name("d").join("file");
+        fs::remove_file(path).unwrap();
+        fs::copy(&other, path).unwrap();
+        chown(path, Some(1000), Some(1000)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o4755)).unwrap();
+        let time = fs::metadata(&other).unwrap().modified().unwrap();
+        fs::File::open(path).unwrap().set_modified(time).unwrap();
+    };
+    vec![
+        ("opaque", Box::new(add)),
+        ("implied/by", Box::new(remove)),
+        ("absolute", Box::new(lead_elsewhere)),
+        ("other", Box::new(split)),
+    ]
+}
+
 #[test]
 fn privileged_whatever_changes_in_a_tree_is_found() {
-    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-
     let stack = Stack::of(&[&everything()]);
     let layer = &stack.layers[0];
     tree::unpack(layer).unwrap();
     assert_eq!(layer::check_tree(layer).unwrap(), None);
-    let keep_time = |path: &std::path::Path, change: &dyn Fn()| {
-        let time = fs::metadata(path).unwrap().modified().unwrap();
-        change();
-        let file = fs::File::open(path).unwrap();
-        file.set_modified(time).unwrap();
-    };
-    let at = |name: &str| layer.tree().join(name);
-    let content = |name: &'static str| {
-        let path = at(name);
-        move || {
-            keep_time(&path, &|| {
-                let mut bytes = fs::read(&path).unwrap();
-                bytes[0] ^= 4;
-                fs::write(&path, bytes).unwrap();
-            });
-        }
-    };
-    let changes: Vec<(&str, Box<dyn Fn()>)> = vec![
-        ("d/file", Box::new(content("d/file"))),
-        ("big", Box::new(content("big"))),
-        ("holes", Box::new(content("holes"))),
-        ("x", {
-            let path = at("zeros");
-            Box::new(move || fs::write(&path, "longer than it was").unwrap())
-        }),
-        ("mode", {
-            let path = at("d/ns");
-            Box::new(move || {
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-            })
-        }),
-        ("owner", {
-            let path = at("big");
-            Box::new(move || chown(&path, Some(7), None).unwrap())
-        }),
-        ("attribute", {
-            let path = at("d/attr");
-            Box::new(move || sys::xattr::set(&path, b"user.a", b"2").unwrap())
-        }),
-        ("new attribute", {
-            let path = at("empty");
-            Box::new(move || sys::xattr::set(&path, b"user.b", b"2").unwrap())
-        }),
-        ("time", {
-            let path = at("empty");
-            Box::new(move || {
-                let file = fs::File::open(&path).unwrap();
-                file.set_modified(std::time::SystemTime::UNIX_EPOCH)
-                    .unwrap();
-            })
-        }),
-        ("a file more", {
-            let path = at("opaque");
-            Box::new(move || keep_time(&path, &|| fs::write(path.join("new"), "").unwrap()))
-        }),
-        ("a file less", {
-            let path = at("implied/by");
-            Box::new(move || keep_time(&path, &|| fs::remove_file(path.join("this")).unwrap()))
-        }),
-        ("link", {
-            let path = at("absolute");
-            Box::new(move || {
-                fs::remove_file(&path).unwrap();
-                symlink("/d/elsewhere", &path).unwrap();
-            })
-        }),
-        ("hard link", {
-            let (path, other) = (at("other"), at("d/file"));
-            Box::new(move || {
-                fs::remove_file(&path).unwrap();
-                fs::copy(&other, &path).unwrap();
-                chown(&path, Some(1000), Some(1000)).unwrap();
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
-                let time = fs::metadata(&other).unwrap().modified().unwrap();
-                fs::File::open(&path).unwrap().set_modified(time).unwrap();
-            })
-        }),
-    ];
-    for (what, change) in changes {
-        change();
-        assert!(layer::check_tree(layer).unwrap().is_some(), "{what}");
+    for (name, change) in changes_of_files()
+        .into_iter()
+        .chain(changes_of_directories())
+    {
+        change(&layer.tree().join(name));
+        assert!(layer::check_tree(layer).unwrap().is_some(), "{name}");
         fs::remove_dir_all(layer.tree()).unwrap();
         tree::unpack(layer).unwrap();
-        assert_eq!(layer::check_tree(layer).unwrap(), None, "{what}");
+        assert_eq!(layer::check_tree(layer).unwrap(), None, "{name}");
     }
 }
