@@ -12,6 +12,7 @@ mod db;
 mod error;
 mod exchange;
 mod format;
+mod fsck;
 mod image;
 mod kept_blob;
 mod layer;
@@ -45,6 +46,10 @@ pub use exchange::{
     LayoutTarget, ManifestPolicy, Mirrored, OpenBlob, OpenSource, Packing, Progress, Resolved,
     Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, image_config, mirror,
     push,
+};
+pub use fsck::{
+    BlobSource, CheckedLayer, Damage, Depth, Finding, Flaw, Hashed, Held, IndexProbe, LayerProbe,
+    Mend, NeededBy, Probes, Renewed, Report, Role, Totals,
 };
 pub use image::{ImageRecord, NewImage};
 pub use kept_blob::KeptBlob;

@@ -12,6 +12,7 @@
 //!   context/        what is remembered of build contexts
 //!   ingest/         partial downloads and scratch
 //!   trash/          to be deleted
+//!   damaged/        what a repair could not replace; made when it is needed
 //! run/
 //!   layers/         shared mounts of layers
 //! ```
@@ -33,7 +34,7 @@ use crate::format::Format;
 use crate::{Recovery, StoreError, lock, sync};
 
 /// The directories under the root, parents first.
-const DIRECTORIES: [&str; 7] = [
+pub(crate) const DIRECTORIES: [&str; 7] = [
     "blobs",
     "blobs/sha256",
     "layers",
@@ -254,7 +255,14 @@ fn check_is_ours(root: &Path) -> Result<(), StoreError> {
     let ours = |name: &std::ffi::OsStr| {
         let name = name.as_bytes();
         name.starts_with(b"db.sqlite")
-            || [&b"lock"[..], b"open.lock", b"format.partial", b"format"].contains(&name)
+            || [
+                &b"lock"[..],
+                b"open.lock",
+                b"format.partial",
+                b"format",
+                b"damaged",
+            ]
+            .contains(&name)
             || DIRECTORIES.iter().any(|known| known.as_bytes() == name)
     };
     for entry in fs::read_dir(root).map_err(at("read", root))? {

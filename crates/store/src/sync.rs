@@ -13,7 +13,7 @@ use oci::{DiffId, Digest, ImageId, Reference};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::at;
-use crate::{Store, StoreError, db, lock};
+use crate::{Store, StoreError, db, image, lock};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -115,9 +115,9 @@ impl Store {
                     "DELETE FROM served WHERE document = ?1",
                     [digest.as_bytes()],
                 )?;
+                image::forget_manifest(tx, digest)?;
                 tx.execute(
-                    "UPDATE images SET manifest = NULL, manifest_type = NULL,
-                        manifest_size = NULL, manifest_received = 0 WHERE manifest = ?1",
+                    "UPDATE tags SET manifest = NULL WHERE manifest = ?1",
                     [digest.as_bytes()],
                 )?;
             }
