@@ -7,6 +7,7 @@ pub mod container_filter;
 pub mod copy;
 pub mod create;
 pub mod export;
+pub mod fsck;
 pub mod history;
 pub mod image_build;
 pub mod image_filter;
