@@ -168,7 +168,12 @@ impl Stage {
             sudo.arg("env");
             sudo
         };
-        command.args([root, run]).arg(&self.binary).args(args);
+        // Nothing waits in the background when the directory is removed.
+        let window = "STRATA_UNDO_WINDOW=0".to_owned();
+        command
+            .args([root, run, window])
+            .arg(&self.binary)
+            .args(args);
         command.current_dir(&self.directory);
         command
     }

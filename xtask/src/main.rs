@@ -4,6 +4,7 @@ mod bench;
 mod command;
 mod demo;
 mod dist;
+mod fuzz;
 mod packages;
 mod test;
 mod tidy;
@@ -19,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask TASK
   check   format, clippy, tidy, then test: what CI runs
   tidy    crate edges, file and function sizes, names
   dist    build the release binary, static where it can be linked so
+  fuzz    run a fuzz target for some time: `cargo xtask fuzz tar_ingest 3600`
   bench   measure run, rebuilds, cold build and pull against podman, docker or the machine's floor";
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn run() -> Result<()> {
         "test" => test::run(&rest),
         "demo" => demo::run(),
         "dist" => dist::build().map(|path| println!("{}", path.display())),
+        "fuzz" => fuzz::run(&rest),
         "bench" => bench::run(&rest),
         "" | "help" | "-h" | "--help" => {
             println!("{USAGE}");

@@ -33,6 +33,10 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("testkit", &["oci", "store", "layer", "registry"]),
+    (
+        "fuzz",
+        &["oci", "sys", "store", "layer", "registry", "testkit"],
+    ),
     ("xtask", &[]),
 ];
 
@@ -51,9 +55,11 @@ const CHECKED_IN_LIMIT: u64 = 512 << 10;
 pub fn run() -> Result<()> {
     let mut findings = Vec::new();
     check_edges(&mut findings)?;
-    for file in tracked_files()? {
-        check_file(&file, &mut findings)?;
+    let files = tracked_files()?;
+    for file in &files {
+        check_file(file, &mut findings)?;
     }
+    check_named_tests(&files, &mut findings)?;
     if findings.is_empty() {
         println!("tidy: no findings");
         return Ok(());
@@ -119,6 +125,28 @@ fn check_file(file: &Path, findings: &mut Vec<String>) -> Result<()> {
     }
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
     check_text(&name.to_string(), &text, findings);
+    Ok(())
+}
+
+/// The page of attacks names the test of each: words in backticks with two underscores or more.
+fn check_named_tests(files: &[PathBuf], findings: &mut Vec<String>) -> Result<()> {
+    const PAGE: &str = "docs/hostile-input.md";
+    let page = std::fs::read_to_string(command::root().join(PAGE))?;
+    let mut code = String::new();
+    for file in files {
+        if file.extension().is_some_and(|extension| extension == "rs") {
+            code.push_str(&std::fs::read_to_string(file)?);
+        }
+    }
+    let is_name = |word: &&str| {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        word.matches('_').count() > 1 && word.chars().all(plain)
+    };
+    for word in page.split('`').skip(1).step_by(2).filter(is_name) {
+        if !code.contains(&format!("fn {word}(")) {
+            findings.push(format!("{PAGE}: there is no test `{word}`"));
+        }
+    }
     Ok(())
 }
 

@@ -143,7 +143,8 @@ impl Contents {
         }
         if entry.kind == WHITEOUT {
             self.detach(parent, name);
-            return self.whiteout(&entry.path);
+            // The path may have led through what was just removed: it is not walked again.
+            return self.hide(parent, name);
         }
         let mut kind = kind(entry, parent, data);
         if let InodeKind::Directory(directory) = &mut kind {
@@ -165,8 +166,12 @@ impl Contents {
         if name.is_empty() {
             return Err(EntryError::InvalidWhiteout);
         }
-        self.charge(ENTRY_COST + name.len())?;
         let parent = self.parent(parent_path)?;
+        self.hide(parent, name)
+    }
+
+    fn hide(&mut self, parent: InodeId, name: &[u8]) -> Result<(), EntryError> {
+        self.charge(ENTRY_COST + name.len())?;
         if let Some(directory) = self.directory_mut(parent) {
             directory.whiteouts.insert(name.into());
         }

@@ -1,10 +1,15 @@
 //! Decompression of layers, by what the bytes are and not by what a media type says.
 
+use std::fmt;
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::GzDecoder;
 use liblzma::bufread::XzDecoder;
+
+use crate::size;
 
 /// How the bytes of a layer are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +43,44 @@ impl Format {
 /// An archive names its own memory need: `xz -9` takes 65 MiB.
 const MAX_XZ_MEMORY: u64 = 512 << 20;
 
+/// How far compressed input may swell.
+#[derive(Debug, Clone, Copy)]
+struct Swelling {
+    /// This much is nobody's harm, whatever it came from.
+    floor: u64,
+    /// More than that may be so many times its input.
+    ratio: u64,
+}
+
+/// Images of virtual machines have many zeros, but gigabytes of them beside content. gzip cannot
+/// reach the ratio; zstd, xz and bzip2 make a terabyte of a few megabytes.
+const SWELLING: Swelling = Swelling {
+    floor: 16 << 30,
+    ratio: 1100,
+};
+
 /// Returns how `reader` is packed, told by its first bytes, and a reader of what is in it.
 ///
 /// Input that ends too early is an error ([`io::ErrorKind::UnexpectedEof`] or `InvalidData`).
 /// What follows the last gzip member or zstd frame and is neither is read to its end and ignored,
-/// as docker does: the caller's digest of the compressed bytes covers it.
+/// as docker does: the caller's digest of the compressed bytes covers it. More than 16 GiB that are
+/// more than 1,100 times what they came from are an error: a decompression bomb.
 pub fn decompress<'a>(
     reader: Box<dyn Read + Send + 'a>,
 ) -> io::Result<(Format, Box<dyn Read + Send + 'a>)> {
-    let mut input = Input::new(reader);
+    decompress_within(reader, SWELLING)
+}
+
+fn decompress_within<'a>(
+    reader: Box<dyn Read + Send + 'a>,
+    swelling: Swelling,
+) -> io::Result<(Format, Box<dyn Read + Send + 'a>)> {
+    let taken = Arc::new(AtomicU64::new(0));
+    let counting = Counting {
+        reader,
+        taken: Arc::clone(&taken),
+    };
+    let mut input = Input::new(Box::new(counting));
     let format = Format::of(input.peek(Format::MAGIC_LENGTH)?);
     let plain: Box<dyn Read + Send + 'a> = match format {
         Format::Plain => Box::new(input),
@@ -63,8 +97,87 @@ pub fn decompress<'a>(
             Box::new(XzDecoder::new_stream(input, stream))
         }
     };
-    Ok((format, plain))
+    if format == Format::Plain {
+        return Ok((format, plain));
+    }
+    let watched = Watched {
+        reader: plain,
+        given: 0,
+        taken,
+        swelling,
+    };
+    Ok((format, Box::new(watched)))
 }
+
+/// Counts what is read.
+struct Counting<'a> {
+    reader: Box<dyn Read + Send + 'a>,
+    taken: Arc<AtomicU64>,
+}
+
+impl Read for Counting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.reader.read(buffer)?;
+        self.taken
+            .fetch_add(size::on_disk(length), Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+/// Compares what comes out with what went in.
+struct Watched<'a> {
+    reader: Box<dyn Read + Send + 'a>,
+    given: u64,
+    taken: Arc<AtomicU64>,
+    swelling: Swelling,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.reader.read(buffer)?;
+        self.given += size::on_disk(length);
+        let Swelling { floor, ratio } = self.swelling;
+        if self.given > floor {
+            let taken = self.taken.load(Ordering::Relaxed);
+            if self.given / ratio > taken {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    Bomb {
+                        taken,
+                        ratio,
+                        floor,
+                    },
+                ));
+            }
+        }
+        Ok(length)
+    }
+}
+
+/// Compressed input swells beyond all measure.
+#[derive(Debug)]
+struct Bomb {
+    taken: u64,
+    ratio: u64,
+    floor: u64,
+}
+
+impl fmt::Display for Bomb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            taken,
+            ratio,
+            floor,
+        } = self;
+        write!(
+            f,
+            "decompression bomb: {taken} bytes give more than {floor} bytes and more than {ratio} \
+             times their number; if that is intended, decompress it first"
+        )
+    }
+}
+
+impl std::error::Error for Bomb {}
 
 /// A decoder of one gzip member or one zstd frame.
 trait Part<'a>: Read + Sized {
@@ -265,6 +378,55 @@ mod tests {
             assert_eq!(unpack(&packed(format)).unwrap(), (format, TEXT.to_vec()));
         }
         assert_eq!(unpack(b"").unwrap(), (Format::Plain, Vec::new()));
+    }
+
+    #[test]
+    fn what_swells_beyond_measure_is_an_error() {
+        let swelling = Swelling {
+            floor: 4 << 20,
+            ratio: 1100,
+        };
+        let zeros = |format, length: u64| {
+            let zeros = io::repeat(0).take(length);
+            match format {
+                Format::Zstd => zstd::stream::encode_all(zeros, 1).unwrap(),
+                _ => {
+                    let mut packed = bzip2::read::BzEncoder::new(zeros, bzip2::Compression::fast());
+                    let mut bytes = Vec::new();
+                    packed.read_to_end(&mut bytes).unwrap();
+                    bytes
+                }
+            }
+        };
+        let read = |bytes: &[u8]| {
+            let (_, mut reader) = decompress_within(Box::new(bytes), swelling)?;
+            io::copy(&mut reader, &mut io::sink())
+        };
+        for format in [Format::Zstd, Format::Bzip2] {
+            assert_eq!(read(&zeros(format, 4 << 20)).unwrap(), 4 << 20);
+            let error = read(&zeros(format, 8 << 20)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(error.to_string().starts_with("decompression bomb"));
+        }
+        // What is beside them counts: 32 KiB that do not shrink carry 32 MiB of zeros.
+        let noise = testkit::random::Random::new(1).bytes(32 << 10);
+        let noise = zstd::stream::encode_all(noise.as_slice(), 1).unwrap();
+        let both = [noise, zeros(Format::Zstd, 32 << 20)].concat();
+        assert_eq!(read(&both).unwrap(), (32 << 10) + (32 << 20));
+        // gzip cannot do it.
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&vec![0; 8 << 20]).unwrap();
+        assert_eq!(read(&encoder.finish().unwrap()).unwrap(), 8 << 20);
+    }
+
+    #[test]
+    fn a_window_of_gigabytes_is_refused() {
+        // A frame of one empty block that asks for a window of 2 GiB.
+        let zstd = b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00";
+        assert!(unpack(zstd).is_err());
+        let mut allowed = *zstd;
+        allowed[5] = 0x88;
+        assert_eq!(unpack(&allowed).unwrap(), (Format::Zstd, Vec::new()));
     }
 
     #[test]

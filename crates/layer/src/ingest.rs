@@ -12,6 +12,9 @@ use crate::sink::TarSink;
 use crate::tar::{Content, Member, MemberKind, StreamError, TarError, TarReader, Tee};
 use crate::{Entry, EntryError, EntryKind, LayerDir, xattr};
 
+/// How much of a name is shown.
+const MAX_SHOWN: usize = 300;
+
 /// What became of a tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ingested {
@@ -74,7 +77,7 @@ pub enum IngestError {
     /// An entry cannot be part of a layer.
     #[error("invalid entry `{name}` in the layer")]
     Entry {
-        /// The entry, as the tar names it, with escapes.
+        /// The entry, as the tar names it, with escapes; cut when it is longer than any path part.
         name: String,
         /// What is wrong.
         #[source]
@@ -170,7 +173,7 @@ impl Ingest<'_> {
         let added = self.add(member, size, data);
         // What is wrong with an entry is told before what is wrong with its content.
         added.map_err(|source| IngestError::Entry {
-            name: name.escape_ascii().to_string(),
+            name: shown(&name),
             source,
         })?;
         content.map_err(|error| self.stream_error(error))?;
@@ -279,6 +282,14 @@ impl Ingest<'_> {
                 source,
             },
         }
+    }
+}
+
+/// Returns a name for a message: a tar may have one of a megabyte.
+fn shown(name: &[u8]) -> String {
+    match name.get(..MAX_SHOWN) {
+        Some(start) if name.len() > MAX_SHOWN => format!("{}…", start.escape_ascii()),
+        _ => name.escape_ascii().to_string(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! leave the tar and an EROFS index over it in a [`LayerDir`]. A [`View`] reads a stack of layers
 //! in user space; [`Index`] reads one layer as it is, with its whiteouts.
 
+mod archive;
 mod base;
 mod compress;
 mod contents;
@@ -29,6 +30,7 @@ mod view;
 mod writer;
 mod xattr;
 
+pub use archive::{ArchiveEntry, ArchiveExtent, ArchiveReadError, ArchiveReader};
 pub use base::BaseError;
 pub use compress::{Compression, compress};
 pub use decompress::{Format, decompress};

@@ -17,6 +17,11 @@ const BUFFERS_IN_FLIGHT: usize = 4;
 /// How much is written before the kernel is asked to move it to disk.
 const WRITEBACK_STEP: u64 = 8 << 20;
 
+/// The part of a disk that layers leave free, so that whatever else writes there goes on when one
+/// turns out to have no end; on large disks no more than the other number.
+const RESERVED_PART: u64 = 256;
+const MOST_RESERVED: u64 = 256 << 20;
+
 /// Takes the bytes of a tar, hashes them and writes them to a file. From the second buffer on a
 /// thread does that, while the caller fills the next.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub(crate) struct TarSink {
 
 #[derive(Debug)]
 enum Output {
+    /// Nobody wants the bytes.
+    Nothing,
     Inline(Tar),
     Thread(Worker),
 }
@@ -57,6 +64,10 @@ impl Tar {
         let Some(file) = &mut self.file else {
             return Ok(());
         };
+        // A thousandth of the time that the write takes.
+        if bytes.len() == BUFFER_SIZE {
+            leave_room(file)?;
+        }
         file.write_all(bytes)?;
         let length = self.size - self.written_back;
         if length >= WRITEBACK_STEP {
@@ -65,6 +76,30 @@ impl Tar {
         }
         Ok(())
     }
+}
+
+/// Fails when nearly nothing is left on the disk.
+fn leave_room(file: &File) -> io::Result<()> {
+    let status = rustix::fs::fstatvfs(file)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
+    let free = bytes(status.f_bfree);
+    let reserved = (bytes(status.f_blocks) / RESERVED_PART).min(MOST_RESERVED);
+    if free >= reserved + size::on_disk(BUFFER_SIZE) {
+        return Ok(());
+    }
+    let error = LowOnSpace { free, reserved };
+    Err(io::Error::new(io::ErrorKind::StorageFull, error))
+}
+
+/// The text begins as that of a disk that is full.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "No space left on device: {free} bytes are free, and the last {reserved} are not for layers; \
+     free some, or do without this image if its size is absurd"
+)]
+struct LowOnSpace {
+    free: u64,
+    reserved: u64,
 }
 
 impl TarSink {
@@ -89,6 +124,15 @@ impl TarSink {
             buffer: vec![0; BUFFER_SIZE],
             filled: 0,
             output: Some(Output::Inline(tar)),
+        }
+    }
+
+    /// Returns a sink that keeps nothing, for reading only.
+    pub(crate) fn discarding() -> Self {
+        Self {
+            buffer: vec![0; BUFFER_SIZE],
+            filled: 0,
+            output: Some(Output::Nothing),
         }
     }
 
@@ -128,7 +172,7 @@ impl TarSink {
         let mut tar = match self.output.take() {
             Some(Output::Inline(tar)) => tar,
             Some(Output::Thread(worker)) => worker.join()?,
-            None => return Err(stopped()),
+            Some(Output::Nothing) | None => return Err(stopped()),
         };
         tar.write(&self.buffer[..self.filled])?;
         Ok((DiffId(tar.hasher.finish()), tar.size))
@@ -138,6 +182,11 @@ impl TarSink {
         let worker = match self.output.take() {
             Some(Output::Inline(tar)) => Worker::start(tar)?,
             Some(Output::Thread(worker)) => worker,
+            Some(Output::Nothing) => {
+                self.output = Some(Output::Nothing);
+                self.filled = 0;
+                return Ok(());
+            }
             None => return Err(stopped()),
         };
         let fresh = worker

@@ -54,8 +54,9 @@ pub(crate) fn join(number: u8, rest: &[u8]) -> Option<Vec<u8>> {
 pub(crate) fn check(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), EntryError> {
     let mut total = 0;
     for (name, value) in xattrs {
+        // A tar may have a name of a megabyte; Linux takes 255 bytes.
         let error = || EntryError::Xattr {
-            name: name.clone(),
+            name: name[..name.len().min(MAX_NAME)].to_vec(),
             size: value.len(),
         };
         let (_, rest) = split(name).ok_or_else(error)?;

@@ -1,7 +1,9 @@
 //! The configuration of an image: what to run, on which layers, and how it came about.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{ChainId, DiffId, Platform};
@@ -70,7 +72,7 @@ pub struct ImageConfig {
     /// The layers.
     pub rootfs: RootFs,
     /// How each layer came about, bottom first.
-    #[serde(default, deserialize_with = "null_default")]
+    #[serde(default, deserialize_with = "history")]
     pub history: Vec<History>,
 }
 
@@ -358,6 +360,38 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// More instructions than any image has. An entry takes three bytes of text and a hundred of memory.
+const MAX_HISTORY: usize = 100_000;
+
+fn history<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<History>, D::Error> {
+    struct Entries;
+
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<History>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_HISTORY} entries of history")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = seq.next_element()? {
+                if entries.len() == MAX_HISTORY {
+                    return Err(A::Error::invalid_length(MAX_HISTORY + 1, &self));
+                }
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+
+    deserializer.deserialize_any(Entries)
+}
+
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -399,6 +433,29 @@ mod tests {
             config.config.healthcheck.expect("present").interval,
             5_000_000_000
         );
+    }
+
+    #[test]
+    fn huge_and_deep_documents_end_in_an_error() {
+        let history = |entries: usize| {
+            let entries = vec!["{}"; entries].join(",");
+            format!(r#"{{"rootfs":{{"type":"layers"}},"history":[{entries}]}}"#)
+        };
+        ImageConfig::parse(history(MAX_HISTORY).as_bytes()).expect("as many as allowed");
+        let error = ImageConfig::parse(history(MAX_HISTORY + 1).as_bytes()).expect_err("more");
+        assert!(matches!(error, ConfigError::Malformed(_)));
+        let spaces = vec![b' '; 9 << 20];
+        assert!(matches!(
+            ImageConfig::parse(&spaces),
+            Err(ConfigError::TooLarge(_))
+        ));
+        let deep = format!(
+            r#"{{"rootfs":{{"type":"layers"}},"x":{}{}}}"#,
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
+        // What means nothing is passed over without recursion.
+        ImageConfig::parse(deep.as_bytes()).expect("read to its end");
     }
 
     #[test]

@@ -7,7 +7,9 @@
 mod config;
 mod descriptor;
 mod digest;
+mod fields;
 mod manifest;
+mod past_name;
 mod platform;
 mod reference;
 
@@ -17,5 +19,6 @@ pub use config::{
 pub use descriptor::{Descriptor, MediaType};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, ImageId};
 pub use manifest::{Index, MAX_MANIFEST_SIZE, Manifest, ManifestError, ManifestOrIndex};
+pub use past_name::{PastName, PastNameError};
 pub use platform::{Platform, PlatformError};
 pub use reference::{DEFAULT_REGISTRY, DEFAULT_TAG, Reference, ReferenceError};

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::fields::PlainFields;
 use crate::{Descriptor, MediaType, Platform};
 
 /// The longest manifest or index that is read, in bytes: the limit that registries keep.
@@ -92,20 +94,21 @@ struct Outline {
     #[serde(default)]
     media_type: Option<MediaType>,
     #[serde(default)]
-    config: Option<serde_json::Value>,
+    config: Option<IgnoredAny>,
     #[serde(default)]
-    layers: Option<serde_json::Value>,
+    layers: Option<IgnoredAny>,
     #[serde(default)]
-    fs_layers: Option<serde_json::Value>,
+    fs_layers: Option<IgnoredAny>,
     #[serde(default)]
-    manifests: Option<serde_json::Value>,
+    manifests: Option<IgnoredAny>,
 }
 
 impl ManifestOrIndex {
     /// Parses `bytes`, which their context (a `Content-Type`, a descriptor) calls `media_type`.
     ///
-    /// A document whose own media type differs from its context's, or that could be read as a
-    /// manifest and as an index, is refused: two readers must not see two images
+    /// A document whose own media type differs from its context's, that could be read as a
+    /// manifest and as an index, that has a field twice, or one whose name differs from a known one
+    /// by its case only, is refused: two readers must not see two images
     /// ([CVE-2021-41190](https://github.com/opencontainers/image-spec/security/advisories/GHSA-77vh-xpmg-72qh)).
     pub fn parse(media_type: Option<&MediaType>, bytes: &[u8]) -> Result<Self, ManifestError> {
         let size = u64::try_from(bytes.len()).expect("a length fits in 64 bits");
@@ -113,6 +116,7 @@ impl ManifestOrIndex {
             return Err(ManifestError::TooLarge(size));
         }
         let outline: Outline = serde_json::from_slice(bytes).map_err(ManifestError::Malformed)?;
+        let _: PlainFields = serde_json::from_slice(bytes).map_err(ManifestError::Malformed)?;
         if outline.schema_version != 2 {
             return Err(ManifestError::UnsupportedSchema(outline.schema_version));
         }
@@ -214,6 +218,30 @@ mod tests {
                 Err(ManifestError::Ambiguous)
             ));
         }
+    }
+
+    #[test]
+    fn a_field_that_others_read_as_another_is_refused() {
+        for more in [
+            r#""Layers":[]"#,
+            r#""MANIFESTS":[]"#,
+            r#""layer\u017f":[]"#,
+            r#""layers":[],"layers":[]"#,
+            r#""layers":[{"Digest":"x"}]"#,
+            r#""mediatype":"x""#,
+        ] {
+            let text = format!(r#"{{"schemaVersion":2,"config":{CONFIG},{more}}}"#);
+            let error = parse(None, &text).expect_err(more);
+            assert!(matches!(error, ManifestError::Malformed(_)), "{more}");
+        }
+        let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(99_999), "]".repeat(99_999));
+        assert!(matches!(
+            parse(None, &deep.replace("{", r#"{"schemaVersion":2,"#)),
+            Err(ManifestError::Malformed(_))
+        ));
+        let free = r#""annotations":{"Config":"x","config":"y"},"other":{"a":1,"b":[null,2.5]}"#;
+        let text = format!(r#"{{"schemaVersion":2,"config":{CONFIG},{free}}}"#);
+        parse(None, &text).expect("names that nobody mistakes");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Digest;
+use crate::{Digest, PastName};
 
 /// The registry of names without one.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
@@ -38,6 +38,11 @@ pub enum ReferenceError {
     /// 64 hex digits can only be an image id.
     #[error("invalid repository name ({0}), cannot specify 64-byte hexadecimal strings")]
     LooksLikeId(String),
+    /// A [`PastName`](crate::PastName) stands where only a name may.
+    #[error(
+        "invalid reference format: {0} is from the history of this store's tags, and can only name an image that is here"
+    )]
+    Past(String),
 }
 
 impl Reference {
@@ -46,6 +51,9 @@ impl Reference {
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(ReferenceError::LooksLikeId(text.to_owned()));
+        }
+        if text.contains(PastName::MARK) {
+            return Err(ReferenceError::Past(text.to_owned()));
         }
         let (registry, remainder) = split_registry(text);
         let (rest, digest) = match remainder.split_once('@') {
@@ -105,14 +113,21 @@ impl Reference {
         format!("{}/{}", self.registry, self.path)
     }
 
-    /// Returns the registry and path as people write them: `ubuntu`.
+    /// Returns the registry and path as people write them: `ubuntu`. Where that would read as
+    /// another name, as `docker.io/evil.example/a` would without its registry, it is the full form.
     pub fn familiar_repository(&self) -> String {
         if self.registry != DEFAULT_REGISTRY {
             return self.repository();
         }
-        match self.path.strip_prefix("library/") {
-            Some(name) if !name.contains('/') => name.to_owned(),
-            _ => self.path.clone(),
+        let short = match self.path.strip_prefix("library/") {
+            Some(name) if !name.contains('/') => name,
+            _ => &self.path,
+        };
+        match Self::parse(short) {
+            Ok(read) if read.registry == self.registry && read.path == self.path => {
+                short.to_owned()
+            }
+            _ => self.repository(),
         }
     }
 
@@ -284,6 +299,22 @@ mod tests {
     }
 
     #[test]
+    fn a_familiar_name_never_reads_as_another_one() {
+        let id = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        for name in [
+            "docker.io/evil.example/a:1",
+            "docker.io/localhost/a",
+            &format!("docker.io/library/{id}"),
+        ] {
+            let reference = Reference::parse(name).expect("valid");
+            assert_eq!(reference.familiar(), name);
+            assert_eq!(Reference::parse(&reference.familiar()), Ok(reference));
+        }
+        let short = Reference::parse("docker.io/team/a").expect("valid");
+        assert_eq!(short.familiar(), "team/a");
+    }
+
+    #[test]
     fn names_are_normalized_as_docker_does() {
         check("debian", Ok("docker.io/library/debian"));
         check("library/debian", Ok("docker.io/library/debian"));
@@ -329,6 +360,12 @@ mod tests {
         ] {
             check(text, invalid);
         }
+        check(
+            "app:1@{1}",
+            Err(
+                "invalid reference format: app:1@{1} is from the history of this store's tags, and can only name an image that is here",
+            ),
+        );
         check(&format!("x:{}", "a".repeat(129)), invalid);
         check(
             "DEBIAN",

@@ -191,7 +191,8 @@ fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-fn find(
+/// Finds the valid row of a blob that has a file of its own.
+pub(crate) fn find(
     connection: &Connection,
     digest: &Digest,
     boot_id: &str,

@@ -151,6 +151,66 @@ CREATE TABLE manifest_lists (
 
 const SCHEMA_4: &str = "
 ALTER TABLE images ADD COLUMN last_used INTEGER;
+CREATE TABLE operations (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    command TEXT NOT NULL,
+    size INTEGER NOT NULL DEFAULT 0,
+    held_until INTEGER NOT NULL DEFAULT 0,
+    undoes INTEGER,
+    undone_by INTEGER
+);
+CREATE INDEX operations_held ON operations (held_until) WHERE held_until > 0;
+CREATE TABLE undo_tags (
+    operation INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    image BLOB,
+    manifest BLOB,
+    document BLOB,
+    after_image BLOB,
+    after_document BLOB,
+    PRIMARY KEY (operation, name)
+) WITHOUT ROWID;
+CREATE TABLE undo_parts (
+    operation INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    part BLOB NOT NULL,
+    PRIMARY KEY (operation, name, part)
+) WITHOUT ROWID;
+CREATE TABLE undo_digests (
+    operation INTEGER NOT NULL,
+    repository TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    image BLOB,
+    after_image BLOB,
+    PRIMARY KEY (operation, repository, digest)
+) WITHOUT ROWID;
+CREATE INDEX undo_digests_image ON undo_digests (image) WHERE image IS NOT NULL;
+CREATE TABLE undo_images (
+    operation INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    manifest BLOB,
+    manifest_type TEXT,
+    manifest_size INTEGER,
+    manifest_received INTEGER NOT NULL,
+    created TEXT,
+    created_ns INTEGER NOT NULL,
+    added INTEGER NOT NULL,
+    last_tagged INTEGER,
+    size INTEGER NOT NULL,
+    labels TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    layers BLOB NOT NULL,
+    parent BLOB,
+    made INTEGER,
+    times TEXT,
+    last_used INTEGER,
+    PRIMARY KEY (operation, id)
+) WITHOUT ROWID;
+CREATE INDEX undo_images_id ON undo_images (id);
+ALTER TABLE tag_journal ADD COLUMN operation INTEGER;
+CREATE INDEX tag_journal_name ON tag_journal (name, seq);
 ";
 
 /// What makes the tables of each version from those of the one before.
@@ -294,5 +354,31 @@ mod tests {
             .query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .expect("kept");
         assert_eq!(row, (2, None, None));
+    }
+
+    #[test]
+    fn tables_of_version_3_keep_their_tags_and_get_a_history() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db.sqlite");
+        let mut connection = open(&path, Missing::Create).expect("opened");
+        for script in [SCHEMA_1, SCHEMA_2, SCHEMA_3] {
+            connection.execute_batch(script).expect("made");
+        }
+        connection
+            .pragma_update(None, "user_version", 3)
+            .expect("set");
+        let insert = "INSERT INTO tags (name, image, manifest) VALUES ('a:1', x'01', x'02');
+            INSERT INTO tag_journal (name, after, at) VALUES ('a:1', x'01', 5);";
+        connection.execute_batch(insert).expect("inserted");
+        migrate(&mut connection, "WAL").expect("migrated");
+        assert!(schema(&connection).expect("read") == Schema::Current);
+        let query = "SELECT at, operation, (SELECT manifest FROM tags), \
+            (SELECT count(*) FROM operations) FROM tag_journal WHERE name = 'a:1'";
+        let row: (i64, Option<i64>, Vec<u8>, i64) = connection
+            .query_row(query, [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })
+            .expect("kept");
+        assert_eq!(row, (5, None, vec![2], 0));
     }
 }

@@ -51,7 +51,16 @@ impl Store {
 
     /// Returns the record of a layer that is in the store.
     pub fn layer(&self, diff_id: &DiffId) -> Result<Option<LayerRecord>, StoreError> {
-        let found = self.read(|connection| find(connection, diff_id, self.boot_id()))?;
+        self.read(|connection| self.find_layer(connection, diff_id))
+    }
+
+    /// Does what [`Store::layer`] does, also in a transaction.
+    pub(crate) fn find_layer(
+        &self,
+        connection: &Connection,
+        diff_id: &DiffId,
+    ) -> Result<Option<LayerRecord>, StoreError> {
+        let found = find(connection, diff_id, self.boot_id())?;
         Ok(found.filter(|_| self.layer_dir(diff_id).join("tar").exists()))
     }
 
@@ -62,8 +71,7 @@ impl Store {
         // The rename happens under the database's write lock, so that a directory with a valid
         // row is never replaced.
         let result = self.write(|tx| {
-            let recorded = find(tx, &layer.diff_id, self.boot_id())?.is_some();
-            if recorded && directory.join("tar").exists() {
+            if self.find_layer(tx, &layer.diff_id)?.is_some() {
                 return Ok(());
             }
             let from = scratch.path();

@@ -122,7 +122,7 @@ impl Store {
                         image: id.digest().short(),
                     });
                 }
-                if untag_with_digests(tx, name, &mut removals, id)? {
+                if self.untag_with_digests(tx, name, &mut removals, id)? {
                     return Ok(removals);
                 }
                 (RemovedName::Yes, Mask::of(force))
@@ -137,7 +137,7 @@ impl Store {
                     if let Some(conflict) = self.conflict(tx, &image, others)? {
                         return Err(conflict.error);
                     }
-                    untag_all(tx, &image, &mut removals)?;
+                    self.untag_all(tx, &image, &mut removals)?;
                 }
                 (RemovedName::No, mask)
             }
@@ -171,8 +171,9 @@ impl Store {
                 }
                 return Err(conflict.error);
             }
-            untag_all(tx, &image, &mut removals)?;
+            self.untag_all(tx, &image, &mut removals)?;
             let key = id.digest().as_bytes();
+            self.remember_image(tx, key)?;
             tx.execute("DELETE FROM images WHERE id = ?1", [key])
                 .map_err(StoreError::from)?;
             removals.push(Removal::Deleted(*id.digest()));
@@ -229,6 +230,43 @@ impl Store {
         }
         Ok(None)
     }
+
+    /// Removes a name; with the last tag of a repository go its digests. Tells whether other names
+    /// remain.
+    fn untag_with_digests(
+        &self,
+        tx: &Transaction<'_>,
+        name: &Reference,
+        removals: &mut Vec<Removal>,
+        id: &ImageId,
+    ) -> Result<bool, RemoveError> {
+        tag::remove(self, tx, name)?;
+        removals.push(Removal::Untagged(name.familiar()));
+        let remaining = image::find(tx, id)?.ok_or(StoreError::ImageNotFound(*id))?;
+        let same = |other: &Reference| other.repository() == name.repository();
+        let mut digests = remaining.repo_digests;
+        if name.digest().is_none() && !remaining.tags.iter().any(same) {
+            for digest in digests.iter().filter(|digest| same(digest)) {
+                tag::remove(self, tx, digest)?;
+                removals.push(Removal::Untagged(digest.familiar()));
+            }
+            digests.retain(|digest| !same(digest));
+        }
+        Ok(!remaining.tags.is_empty() || !digests.is_empty())
+    }
+
+    fn untag_all(
+        &self,
+        tx: &Transaction<'_>,
+        image: &ImageRecord,
+        removals: &mut Vec<Removal>,
+    ) -> Result<(), StoreError> {
+        for name in references(image) {
+            tag::remove(self, tx, name)?;
+            removals.push(Removal::Untagged(name.familiar()));
+        }
+        Ok(())
+    }
 }
 
 /// Whether a name was just removed: then an image that must stay is no error.
@@ -268,41 +306,6 @@ struct Obstacle {
     /// A container uses the image.
     used: bool,
     error: RemoveError,
-}
-
-/// Removes a name; with the last tag of a repository go its digests. Tells whether other names
-/// remain.
-fn untag_with_digests(
-    tx: &Transaction<'_>,
-    name: &Reference,
-    removals: &mut Vec<Removal>,
-    id: &ImageId,
-) -> Result<bool, RemoveError> {
-    tag::remove(tx, name)?;
-    removals.push(Removal::Untagged(name.familiar()));
-    let remaining = image::find(tx, id)?.ok_or(StoreError::ImageNotFound(*id))?;
-    let same = |other: &Reference| other.repository() == name.repository();
-    let mut digests = remaining.repo_digests;
-    if name.digest().is_none() && !remaining.tags.iter().any(same) {
-        for digest in digests.iter().filter(|digest| same(digest)) {
-            tag::remove(tx, digest)?;
-            removals.push(Removal::Untagged(digest.familiar()));
-        }
-        digests.retain(|digest| !same(digest));
-    }
-    Ok(!remaining.tags.is_empty() || !digests.is_empty())
-}
-
-fn untag_all(
-    tx: &Transaction<'_>,
-    image: &ImageRecord,
-    removals: &mut Vec<Removal>,
-) -> Result<(), StoreError> {
-    for name in references(image) {
-        tag::remove(tx, name)?;
-        removals.push(Removal::Untagged(name.familiar()));
-    }
-    Ok(())
 }
 
 /// Returns tags and repository digests in docker's order.

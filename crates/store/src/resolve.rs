@@ -1,9 +1,9 @@
 //! What people write for an image: a name, a digest, an id, or the start of one.
 
-use oci::{Digest, ImageId, Reference, ReferenceError};
+use oci::{Digest, ImageId, PastName, PastNameError, Reference, ReferenceError};
 use rusqlite::Connection;
 
-use crate::{ImageRecord, Store, StoreError, db, image, tag};
+use crate::{ImageRecord, PastImage, Store, StoreError, db, image, journal, tag};
 
 /// Why a text does not lead to one image. `Display` is docker's text.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,20 @@ pub enum ResolveError {
         /// How many images.
         count: usize,
     },
+    /// The text has `@{` and is not what a tag was.
+    #[error(transparent)]
+    Past(#[from] PastNameError),
+    /// The tag has not changed that often.
+    #[error("the history of {name} has only {count} entries")]
+    NoSuchEntry {
+        /// The tag.
+        name: String,
+        /// How often it has.
+        count: i64,
+    },
+    /// What the tag was is not here.
+    #[error("{0}")]
+    Gone(Box<PastImage>),
     /// The text is neither a name nor an id.
     #[error(transparent)]
     Invalid(#[from] ReferenceError),
@@ -46,8 +60,9 @@ impl Found {
 }
 
 impl Store {
-    /// Finds the image that `text` means: `name[:tag]`, `name@digest`, an id with or without
-    /// `sha256:`, or a unique start of one. Names come before ids.
+    /// Finds the image that `text` means: `name[:tag]`, `name@digest`, `name[:tag]@{changes}`
+    /// (what the tag was), an id with or without `sha256:`, or a unique start of one. Names come
+    /// before ids.
     pub fn resolve(&self, text: &str) -> Result<ImageRecord, ResolveError> {
         self.read(|connection| {
             let record = match find(connection, text) {
@@ -70,6 +85,9 @@ pub(crate) fn find(connection: &Connection, text: &str) -> Result<Found, Resolve
             return Ok(Found::Id(id));
         }
         return Err(not_found(id.to_string()));
+    }
+    if let Some(past) = PastName::parse(text)? {
+        return Ok(Found::Id(journal::find(connection, &past)?));
     }
     let name = match Reference::parse(text) {
         Ok(name) => name.or_latest(),

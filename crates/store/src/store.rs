@@ -26,11 +26,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci::Digest;
 use rusqlite::{Connection, Transaction};
-use rustix::fs::IFlags;
+use rustix::fs::{IFlags, StatVfs};
 
 use crate::db::{self, Missing, Schema};
 use crate::error::at;
 use crate::format::Format;
+use crate::operation::Scope;
 use crate::{Recovery, StoreError, lock, sync};
 
 /// The directories under the root, parents first.
@@ -49,9 +50,13 @@ const APART: [&str; 2] = ["containers", "ingest"];
 
 /// An open store. Cheap to open and to clone, may be shared by threads; any number of processes
 /// may have it open. It must not be used across a fork: the child opens it again.
+///
+/// What is changed through a handle, and its clones, belongs to the [`Purpose`](crate::Purpose)
+/// that [`Store::operation`] gave it; through other handles each transaction stands for itself.
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    scope: Arc<Scope>,
 }
 
 #[derive(Debug)]
@@ -103,6 +108,7 @@ impl Store {
         };
         let store = Self {
             inner: Arc::new(inner),
+            scope: Arc::default(),
         };
         if let Some(recovery) = store.recover()? {
             store.inner.recovery.get_or_init(|| recovery);
@@ -117,14 +123,23 @@ impl Store {
 
     /// Returns how many bytes this user may still write to the store's file system.
     pub(crate) fn free_space(&self) -> Result<u64, StoreError> {
-        let root = self.root();
-        let status =
-            rustix::fs::statvfs(root).map_err(|errno| at("look at", root)(errno.into()))?;
+        let status = self.file_system()?;
         let blocks = match rustix::process::geteuid().is_root() {
             true => status.f_bfree,
             false => status.f_bavail,
         };
         Ok(blocks.saturating_mul(status.f_frsize))
+    }
+
+    /// Returns how many bytes the store's file system has, used or free.
+    pub(crate) fn capacity(&self) -> Result<u64, StoreError> {
+        let status = self.file_system()?;
+        Ok(status.f_blocks.saturating_mul(status.f_frsize))
+    }
+
+    fn file_system(&self) -> Result<StatVfs, StoreError> {
+        let root = self.root();
+        rustix::fs::statvfs(root).map_err(|errno| at("look at", root)(errno.into()))
     }
 
     /// Returns the directory of what does not outlive a boot.
@@ -153,6 +168,18 @@ impl Store {
     /// safely on disk; `None` in all but the first opening after a boot.
     pub fn recovery(&self) -> Option<&Recovery> {
         self.inner.recovery.get()
+    }
+
+    /// Returns the operation that changes through this handle belong to.
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    pub(crate) fn with_scope(&self, scope: Scope) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            scope: Arc::new(scope),
+        }
     }
 
     pub(crate) fn boot_id(&self) -> &str {
@@ -189,10 +216,8 @@ impl Store {
     ) -> Result<T, E> {
         self.check_writable()?;
         let connection = self.inner.connection.lock();
-        db::write(
-            &mut connection.unwrap_or_else(PoisonError::into_inner),
-            work,
-        )
+        let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
+        self.scope.transaction(|| db::write(connection, work))
     }
 
     /// Runs `work` in one write transaction that is on disk, with all before it, on return.
@@ -204,7 +229,7 @@ impl Store {
         let connection = self.inner.connection.lock();
         let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
         connection.pragma_update(None, "synchronous", "FULL")?;
-        let result = db::write(connection, work);
+        let result = self.scope.transaction(|| db::write(connection, work));
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         result
     }

@@ -8,10 +8,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use oci::{DiffId, Digest};
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use crate::error::at;
-use crate::{ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock, tag_document, upload};
+use crate::held::{self, Whose};
+use crate::{
+    ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock, operation, tag_document, upload,
+};
 
 /// How long a partial download or upload waits to be resumed.
 const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -33,18 +36,57 @@ const JOURNAL_KEPT: i64 = 10_000;
 /// What a sweep removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Bytes of disk.
+    /// Bytes of disk. What this handle's operation holds for an undo counts too: it is freed
+    /// soon.
     pub bytes: u64,
     /// Layers; their shared mounts may still exist and can be unmounted.
     pub layers: Vec<DiffId>,
 }
 
 /// What the records need.
-#[derive(Default)]
-struct Live {
-    layers: HashSet<Digest>,
-    blobs: HashSet<Digest>,
+#[derive(Debug, Default)]
+pub(crate) struct Needed {
+    pub(crate) layers: HashSet<Digest>,
+    pub(crate) blobs: HashSet<Digest>,
     containers: HashSet<String>,
+}
+
+impl Needed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.layers.is_empty() && self.blobs.is_empty()
+    }
+
+    /// Adds what an image needs: `id, manifest, layers`.
+    pub(crate) fn add_image(&mut self, row: &Row<'_>) -> Result<(), StoreError> {
+        self.blobs.insert(db::digest(row, 0)?);
+        self.blobs.extend(db::optional_digest(row, 1)?);
+        let layers = db::layers(row, 2)?;
+        self.layers
+            .extend(layers.iter().map(|layer| *layer.digest()));
+        Ok(())
+    }
+
+    /// Adds the blobs that are compressed forms of the layers.
+    pub(crate) fn add_compressed(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let mut query = connection.prepare_cached("SELECT digest, diff_id FROM compressions")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            if self.layers.contains(&db::digest(row, 1)?) {
+                self.blobs.insert(db::digest(row, 0)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_all(&mut self, other: &Self) {
+        self.layers.extend(&other.layers);
+        self.blobs.extend(&other.blobs);
+    }
+
+    pub(crate) fn remove_all(&mut self, other: &Self) {
+        self.layers.retain(|layer| !other.layers.contains(layer));
+        self.blobs.retain(|blob| !other.blobs.contains(blob));
+    }
 }
 
 impl Store {
@@ -117,14 +159,18 @@ impl Store {
     fn sweep_locked(&self, _lock: &Lock) -> Result<Swept, StoreError> {
         // On disk before any file goes: a row must not come back after a power cut without its
         // file.
-        let live = self.write_durably(|tx| {
+        let own = self.scope().begun();
+        let (live, held) = self.write_durably(|tx| {
             tag_document::forget_stale(tx)?;
             upload::forget_stale(tx)?;
-            let live = live(tx)?;
+            let (live, held) = live(tx, own)?;
             forget(tx, &live)?;
-            Ok(live)
+            Ok((live, held))
         })?;
-        let mut swept = Swept::default();
+        let mut swept = Swept {
+            bytes: self.disk_usage_of(&held),
+            ..Swept::default()
+        };
         for name in self.strays(&self.root().join("layers"), |name| {
             Digest::from_hex(name).is_some_and(|digest| live.layers.contains(&digest))
         })? {
@@ -199,17 +245,28 @@ impl Store {
     }
 }
 
+/// Collects what stays, and what of it was needed until the operation `own`: others may hold it for
+/// an undo too, but have not let it go.
+fn live(tx: &Connection, own: Option<i64>) -> Result<(Needed, Needed), StoreError> {
+    let now = Timestamp::now();
+    held::end(tx, now)?;
+    let mut live = needed(tx)?;
+    let mut held = match own {
+        Some(own) => held::held(tx, Whose::Only(own), now)?,
+        None => Needed::default(),
+    };
+    held.remove_all(&live);
+    live.add_all(&held::held(tx, Whose::All, now)?);
+    Ok((live, held))
+}
+
 /// Collects what images, containers, build steps and leases need.
-fn live(tx: &Connection) -> Result<Live, StoreError> {
-    let mut live = Live::default();
+pub(crate) fn needed(tx: &Connection) -> Result<Needed, StoreError> {
+    let mut live = Needed::default();
     let mut images = tx.prepare("SELECT id, manifest, layers FROM images")?;
     let mut rows = images.query([])?;
     while let Some(row) = rows.next()? {
-        live.blobs.insert(db::digest(row, 0)?);
-        live.blobs.extend(db::optional_digest(row, 1)?);
-        let layers = db::layers(row, 2)?;
-        live.layers
-            .extend(layers.iter().map(|layer| *layer.digest()));
+        live.add_image(row)?;
     }
     let mut containers = tx.prepare("SELECT id, image, record FROM containers")?;
     let mut rows = containers.query([])?;
@@ -221,7 +278,7 @@ fn live(tx: &Connection) -> Result<Live, StoreError> {
             .extend(record.layers.iter().map(|layer| *layer.digest()));
     }
     let now = Timestamp::now().0;
-    let mut collect = |query: &str, into: fn(&mut Live) -> &mut HashSet<Digest>| {
+    let mut collect = |query: &str, into: fn(&mut Needed) -> &mut HashSet<Digest>| {
         let mut query = tx.prepare(query)?;
         let bound = query.parameter_count();
         let mut rows = if bound == 0 {
@@ -250,18 +307,12 @@ fn live(tx: &Connection) -> Result<Live, StoreError> {
     collect("SELECT digest FROM blobs WHERE leased_until > ?1", |live| {
         &mut live.blobs
     })?;
-    let mut compressions = tx.prepare("SELECT digest, diff_id FROM compressions")?;
-    let mut rows = compressions.query([])?;
-    while let Some(row) = rows.next()? {
-        if live.layers.contains(&db::digest(row, 1)?) {
-            live.blobs.insert(db::digest(row, 0)?);
-        }
-    }
+    live.add_compressed(tx)?;
     Ok(live)
 }
 
 /// Deletes the rows of what is not live.
-fn forget(tx: &Transaction<'_>, live: &Live) -> Result<(), StoreError> {
+fn forget(tx: &Transaction<'_>, live: &Needed) -> Result<(), StoreError> {
     let stale = |query: &str, live: &HashSet<Digest>| -> Result<Vec<Digest>, StoreError> {
         let mut query = tx.prepare(query)?;
         let rows = query.query_map([], |row| db::digest(row, 0))?;
@@ -284,7 +335,7 @@ fn forget(tx: &Transaction<'_>, live: &Live) -> Result<(), StoreError> {
         "DELETE FROM tag_journal WHERE seq <= (SELECT max(seq) FROM tag_journal) - ?1",
         params![JOURNAL_KEPT],
     )?;
-    Ok(())
+    operation::trim(tx)
 }
 
 fn age(path: &Path) -> Duration {

@@ -13,7 +13,7 @@ use oci::{DiffId, Digest, ImageId, Reference};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::at;
-use crate::{Store, StoreError, db, image, lock};
+use crate::{Purpose, Store, StoreError, change, db, image, lock, operation};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -107,8 +107,13 @@ impl Store {
         if self.recorded_boot()?.as_deref() == Some(self.boot_id()) {
             return Ok(None);
         }
-        let recovery = self.write_durably(|tx| {
-            let recovery = self.lost(tx)?;
+        let store = self.operation(Purpose {
+            kind: operation::RECOVERY.to_owned(),
+            command: "recovery after a power cut".to_owned(),
+            ..Purpose::default()
+        });
+        let recovery = store.write_durably(|tx| {
+            let recovery = store.lost(tx)?;
             for digest in &recovery.blobs {
                 tx.execute("DELETE FROM blobs WHERE digest = ?1", [digest.as_bytes()])?;
                 tx.execute(
@@ -179,29 +184,33 @@ impl Store {
         let images: Vec<(Digest, Vec<DiffId>)> = images.collect::<Result<_, _>>()?;
         for (id, needed) in images {
             if blobs.contains(&id) || needed.iter().any(|layer| layers.contains(layer)) {
-                recovery.images.extend(remove_lost_image(tx, &ImageId(id))?);
+                recovery
+                    .images
+                    .extend(self.remove_lost_image(tx, &ImageId(id))?);
             }
         }
         recovery.images.sort();
         Ok(recovery)
     }
-}
 
-/// Removes an image with its names, which are returned; an image without name returns its id.
-fn remove_lost_image(tx: &Connection, id: &ImageId) -> Result<Vec<String>, StoreError> {
-    let key = id.digest().as_bytes();
-    let mut query = tx.prepare_cached("DELETE FROM tags WHERE image = ?1 RETURNING name")?;
-    let names = query.query_map([key], |row| row.get::<_, String>(0))?;
-    let mut names: Vec<String> = names.collect::<Result<_, _>>()?;
-    for name in &mut names {
-        if let Ok(reference) = Reference::parse(name) {
-            *name = reference.familiar();
+    /// Removes an image with its names, which are returned; an image without name returns its id.
+    fn remove_lost_image(&self, tx: &Connection, id: &ImageId) -> Result<Vec<String>, StoreError> {
+        let key = id.digest().as_bytes();
+        let mut query = tx.prepare_cached("DELETE FROM tags WHERE image = ?1 RETURNING name")?;
+        let names = query.query_map([key], |row| row.get::<_, String>(0))?;
+        let mut names: Vec<String> = names.collect::<Result<_, _>>()?;
+        for name in &mut names {
+            let operation = self.begin(tx)?;
+            change::journal(tx, name, [Some(*id), None], operation)?;
+            if let Ok(reference) = Reference::parse(name) {
+                *name = reference.familiar();
+            }
         }
+        tx.execute("DELETE FROM repo_digests WHERE image = ?1", [key])?;
+        tx.execute("DELETE FROM images WHERE id = ?1", [key])?;
+        if names.is_empty() {
+            names.push(id.to_string());
+        }
+        Ok(names)
     }
-    tx.execute("DELETE FROM repo_digests WHERE image = ?1", [key])?;
-    tx.execute("DELETE FROM images WHERE id = ?1", [key])?;
-    if names.is_empty() {
-        names.push(id.to_string());
-    }
-    Ok(names)
 }

@@ -3,7 +3,7 @@
 use oci::{DEFAULT_TAG, Digest, ImageId, Reference};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::{Store, StoreError, Timestamp, db, image};
+use crate::{Store, StoreError, Timestamp, change, db, image};
 
 impl Store {
     /// Gives an image a name. The name moves when another image had it, which may leave that one
@@ -21,14 +21,10 @@ impl Store {
                 return Err(StoreError::ImageNotFound(*id));
             }
             if let Some(digest) = digest.or(name.digest()) {
-                tx.execute(
-                    "INSERT OR REPLACE INTO repo_digests (repository, digest, image)
-                        VALUES (?1, ?2, ?3)",
-                    params![name.repository(), digest.as_bytes(), id.digest().as_bytes()],
-                )?;
+                set_digest(self, tx, (&name.repository(), digest), Some(id))?;
             }
             if name.digest().is_none() {
-                set(tx, name, id)?;
+                set(self, tx, name, id)?;
             }
             Ok(())
         })
@@ -37,25 +33,31 @@ impl Store {
     /// Records the manifest with which a tag came from a registry, or was pushed to this one: a push
     /// of the tag sends that one, and the registry serves it. It is forgotten when the tag moves.
     pub fn set_tag_manifest(&self, name: &Reference, manifest: &Digest) -> Result<(), StoreError> {
+        let key = key(name);
         self.write(|tx| {
-            tx.execute(
-                "UPDATE tags SET manifest = ?2 WHERE name = ?1",
-                params![key(name), manifest.as_bytes()],
-            )?;
-            Ok(())
+            change::of_tag(self, tx, &key, || {
+                tx.execute(
+                    "UPDATE tags SET manifest = ?2 WHERE name = ?1",
+                    params![key, manifest.as_bytes()],
+                )?;
+                Ok(())
+            })
         })
     }
 
     /// Has the tag `new` lead to the manifest with which the tag `name` came. Both have the same
     /// image.
     pub fn copy_tag_manifest(&self, name: &Reference, new: &Reference) -> Result<(), StoreError> {
+        let (key, new) = (key(name), key(new));
         self.write(|tx| {
-            tx.execute(
-                "UPDATE tags SET manifest = (SELECT manifest FROM tags WHERE name = ?1)
-                    WHERE name = ?2",
-                params![key(name), key(new)],
-            )?;
-            Ok(())
+            change::of_tag(self, tx, &new, || {
+                tx.execute(
+                    "UPDATE tags SET manifest = (SELECT manifest FROM tags WHERE name = ?1)
+                        WHERE name = ?2",
+                    params![key, new],
+                )?;
+                Ok(())
+            })
         })
     }
 
@@ -71,7 +73,7 @@ impl Store {
 
     /// Removes a name. Returns the image that had it.
     pub fn untag(&self, name: &Reference) -> Result<Option<ImageId>, StoreError> {
-        self.write(|tx| remove(tx, name))
+        self.write(|tx| remove(self, tx, name))
     }
 
     /// Returns the image that has exactly this tag (a name without tag means `latest`).
@@ -137,16 +139,42 @@ pub(crate) fn find_digest(
     Ok(found.optional()?.map(ImageId))
 }
 
-fn set(tx: &Connection, name: &Reference, id: &ImageId) -> Result<(), StoreError> {
+/// Has a repository have an image under a manifest digest, or nothing.
+pub(crate) fn set_digest(
+    store: &Store,
+    tx: &Connection,
+    (repository, digest): (&str, &Digest),
+    image: Option<&ImageId>,
+) -> Result<(), StoreError> {
+    let key = digest.as_bytes();
+    change::of_digest(store, tx, (repository, digest), || {
+        match image {
+            Some(image) => tx
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO repo_digests (repository, digest, image)
+                        VALUES (?1, ?2, ?3)",
+                )?
+                .execute(params![repository, key, image.digest().as_bytes()])?,
+            None => tx
+                .prepare_cached("DELETE FROM repo_digests WHERE repository = ?1 AND digest = ?2")?
+                .execute(params![repository, key])?,
+        };
+        Ok(())
+    })
+}
+
+fn set(store: &Store, tx: &Connection, name: &Reference, id: &ImageId) -> Result<(), StoreError> {
     let now = Timestamp::now();
-    let before = find(tx, name)?;
     let after = id.digest().as_bytes();
-    if before != Some(*id) {
-        tx.execute(
-            "INSERT OR REPLACE INTO tags (name, image) VALUES (?1, ?2)",
-            params![key(name), after],
-        )?;
-        journal(tx, name, before.as_ref(), Some(id))?;
+    if find(tx, name)? != Some(*id) {
+        let key = key(name);
+        change::of_tag(store, tx, &key, || {
+            tx.execute(
+                "INSERT OR REPLACE INTO tags (name, image) VALUES (?1, ?2)",
+                params![key, after],
+            )?;
+            Ok(())
+        })?;
     }
     tx.execute(
         "UPDATE images SET last_tagged = ?2 WHERE id = ?1",
@@ -156,33 +184,25 @@ fn set(tx: &Connection, name: &Reference, id: &ImageId) -> Result<(), StoreError
 }
 
 /// Removes a tag, or the repository digest when the name has a digest.
-pub(crate) fn remove(tx: &Connection, name: &Reference) -> Result<Option<ImageId>, StoreError> {
+pub(crate) fn remove(
+    store: &Store,
+    tx: &Connection,
+    name: &Reference,
+) -> Result<Option<ImageId>, StoreError> {
     if let Some(digest) = name.digest() {
-        let before = find_digest(tx, &name.repository(), digest)?;
-        tx.execute(
-            "DELETE FROM repo_digests WHERE repository = ?1 AND digest = ?2",
-            params![name.repository(), digest.as_bytes()],
-        )?;
+        let repository = name.repository();
+        let before = find_digest(tx, &repository, digest)?;
+        set_digest(store, tx, (&repository, digest), None)?;
         return Ok(before);
     }
     let before = find(tx, name)?;
     if before.is_some() {
-        tx.execute("DELETE FROM tags WHERE name = ?1", [key(name)])?;
-        journal(tx, name, before.as_ref(), None)?;
+        let key = key(name);
+        change::of_tag(store, tx, &key, || {
+            tx.prepare_cached("DELETE FROM tags WHERE name = ?1")?
+                .execute([&key])?;
+            Ok(())
+        })?;
     }
     Ok(before)
-}
-
-fn journal(
-    tx: &Connection,
-    name: &Reference,
-    before: Option<&ImageId>,
-    after: Option<&ImageId>,
-) -> Result<(), StoreError> {
-    let column = |id: Option<&ImageId>| id.map(|id| *id.digest().as_bytes());
-    tx.execute(
-        "INSERT INTO tag_journal (name, before, after, at) VALUES (?1, ?2, ?3, ?4)",
-        params![key(name), column(before), column(after), Timestamp::now().0],
-    )?;
-    Ok(())
 }

@@ -4,8 +4,9 @@
 use oci::{Digest, ImageId, Reference};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::change::Document;
 use crate::tag::key;
-use crate::{Store, StoreError, db, tag};
+use crate::{Store, StoreError, change, db, tag};
 
 /// An index or manifest that a tag leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,29 +28,7 @@ impl Store {
         new: &TagDocument<'_>,
     ) -> Result<(), StoreError> {
         let key = key(name);
-        self.write(|tx| {
-            remove(tx, &key)?;
-            tx.execute(
-                "INSERT INTO served (name, document, image) VALUES (?1, ?2, ?3)",
-                params![
-                    key,
-                    new.document.as_bytes(),
-                    new.image.as_ref().map(|image| image.digest().as_bytes())
-                ],
-            )?;
-            for part in new.parts.iter().chain([&new.document]) {
-                tx.execute(
-                    "INSERT OR IGNORE INTO served_parts (name, part) VALUES (?1, ?2)",
-                    params![key, part.as_bytes()],
-                )?;
-                // The document holds it from now on.
-                tx.execute(
-                    "UPDATE blobs SET leased_until = 0 WHERE digest = ?1",
-                    [part.as_bytes()],
-                )?;
-            }
-            Ok(())
-        })
+        self.write(|tx| change::of_tag(self, tx, &key, || set(tx, &key, new)))
     }
 
     /// After a tag moved, has it keep its document if that is `document`, and forget any other.
@@ -60,21 +39,24 @@ impl Store {
     ) -> Result<(), StoreError> {
         let key = key(name);
         self.write(|tx| {
-            let kept = tx.execute(
-                "UPDATE served SET image = (SELECT image FROM tags WHERE tags.name = ?1)
-                    WHERE name = ?1 AND document = ?2",
-                params![key, document.as_bytes()],
-            )?;
-            if kept == 0 {
-                remove(tx, &key)?;
-            }
-            Ok(())
+            change::of_tag(self, tx, &key, || {
+                let kept = tx.execute(
+                    "UPDATE served SET image = (SELECT image FROM tags WHERE tags.name = ?1)
+                        WHERE name = ?1 AND document = ?2",
+                    params![key, document.as_bytes()],
+                )?;
+                if kept == 0 {
+                    remove(tx, &key)?;
+                }
+                Ok(())
+            })
         })
     }
 
     /// Forgets the document of a tag; tells whether there was one.
     pub fn remove_tag_document(&self, name: &Reference) -> Result<bool, StoreError> {
-        self.write(|tx| remove(tx, &key(name)))
+        let key = key(name);
+        self.write(|tx| change::of_tag(self, tx, &key, || remove(tx, &key)))
     }
 
     /// Returns the document of a tag, if the tag still leads to its image.
@@ -155,7 +137,45 @@ pub(crate) fn forget_stale(tx: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn remove(tx: &Connection, key: &str) -> Result<bool, StoreError> {
+fn set(tx: &Connection, key: &str, new: &TagDocument<'_>) -> Result<(), StoreError> {
+    remove(tx, key)?;
+    let document = Document {
+        digest: new.document,
+        parts: new.parts.iter().chain([&new.document]).copied().collect(),
+    };
+    insert(tx, key, &document, new.image.as_ref())?;
+    for part in &document.parts {
+        // The document holds it from now on.
+        tx.execute(
+            "UPDATE blobs SET leased_until = 0 WHERE digest = ?1",
+            [part.as_bytes()],
+        )?;
+    }
+    Ok(())
+}
+
+/// Gives a tag that has no document one. The parts are all that it leads to, itself too.
+pub(crate) fn insert(
+    tx: &Connection,
+    key: &str,
+    document: &Document,
+    image: Option<&ImageId>,
+) -> Result<(), StoreError> {
+    let image = image.map(|image| image.digest().as_bytes());
+    tx.execute(
+        "INSERT INTO served (name, document, image) VALUES (?1, ?2, ?3)",
+        params![key, document.digest.as_bytes(), image],
+    )?;
+    for part in &document.parts {
+        tx.execute(
+            "INSERT OR IGNORE INTO served_parts (name, part) VALUES (?1, ?2)",
+            params![key, part.as_bytes()],
+        )?;
+    }
+    Ok(())
+}
+
+pub(crate) fn remove(tx: &Connection, key: &str) -> Result<bool, StoreError> {
     tx.execute("DELETE FROM served_parts WHERE name = ?1", [key])?;
     Ok(tx.execute("DELETE FROM served WHERE name = ?1", [key])? > 0)
 }

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use layer::Form;
 use registry::{Client, ClientError, ClientOptions, Settings, SettingsError};
-use store::{Store, StoreError};
+use store::{Purpose, Store, StoreError};
 
 /// Where an engine keeps its things, and how it behaves.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct EngineOptions {
     pub run: PathBuf,
     /// The form of layers; without it the kernel is asked once.
     pub form: Option<Form>,
+    /// What the store is opened for. Without it, what is changed cannot be undone.
+    pub purpose: Option<Purpose>,
     /// How registries are reached.
     pub registries: RegistryFiles,
 }
@@ -61,6 +63,10 @@ impl Engine {
     /// Opens the store, making it when it is not there.
     pub fn open(options: EngineOptions) -> Result<Self, StoreError> {
         let store = Store::open(&options.root, &options.run)?;
+        let store = match &options.purpose {
+            Some(purpose) => store.operation(purpose.clone()),
+            None => store.unrecorded(),
+        };
         Ok(Self {
             store,
             options,

@@ -149,6 +149,8 @@ impl CommandLine {
             .env("HOME", self.path("home"))
             .env("STRATA_ROOT", self.path("root"))
             .env("STRATA_RUN", self.path("run"))
+            // What is removed goes at once, and nobody waits in the background.
+            .env("STRATA_UNDO_WINDOW", "0")
             .current_dir(self.path("work"));
         for (name, value) in &self.variables {
             command.env(name, value);

@@ -137,7 +137,8 @@ impl Engine {
             Kind::Strata => {
                 command
                     .env("STRATA_ROOT", &self.store)
-                    .env("STRATA_RUN", self.store.join("run"));
+                    .env("STRATA_RUN", self.store.join("run"))
+                    .env("STRATA_UNDO_WINDOW", "0");
             }
             Kind::Podman => {
                 command.arg("--root").arg(&self.store);

@@ -1,21 +1,22 @@
 //! `ADD` of an archive: its entries become files of the layer.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use layer::{Entry, EntryKind, Timestamp};
-use tar::EntryType;
+use layer::{ArchiveEntry, ArchiveReadError, ArchiveReader, Entry, EntryKind};
 
 use super::target::{Target, parent};
 use super::{Content, CopyError};
 use crate::context::components;
 
-const XATTR_PREFIX: &str = "SCHILY.xattr.";
 /// The mode of directories that an archive implies.
 const IMPLIED_MODE: u32 = 0o755;
+
+/// More entries than any archive has; each is kept in memory until the layer is written.
+const MAX_ENTRIES: usize = 4_000_000;
 
 /// An archive that can be read at any offset.
 #[derive(Debug)]
@@ -66,23 +67,16 @@ impl Archive {
     }
 }
 
-fn starts_as_tar(reader: Box<dyn Read + Send + '_>) -> bool {
-    let mut archive = tar::Archive::new(reader);
-    let first = archive
-        .entries()
-        .ok()
-        .and_then(|mut entries| entries.next());
-    matches!(first, Some(Ok(_)))
+fn starts_as_tar(mut reader: Box<dyn Read + Send + '_>) -> bool {
+    matches!(ArchiveReader::new(&mut reader).next_entry(), Ok(Some(_)))
 }
 
-/// What a PAX header adds to an entry.
-#[derive(Default)]
-struct Extended {
-    uid: Option<u32>,
-    gid: Option<u32>,
-    mtime: Option<Timestamp>,
-    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    is_sparse: bool,
+/// Returns what is wrong with an archive, without where: its name is told.
+fn cause(error: ArchiveReadError) -> io::Error {
+    match error {
+        ArchiveReadError::Read(source) => source,
+        ArchiveReadError::Tar { source, .. } => io::Error::new(io::ErrorKind::InvalidData, source),
+    }
 }
 
 impl Target<'_> {
@@ -100,153 +94,68 @@ impl Target<'_> {
         self.make_directory_as(&root, IMPLIED_MODE, owner)?;
         let mut tar = archive.tar.try_clone().map_err(|e| archive.fault(e))?;
         tar.rewind().map_err(|e| archive.fault(e))?;
-        let mut reader = tar::Archive::new(BufReader::with_capacity(1 << 16, tar));
-        let entries = reader.entries_with_seek();
-        for entry in entries.map_err(|e| archive.fault(e))? {
-            let entry = entry.map_err(|e| archive.fault(e))?;
+        let mut reader = ArchiveReader::new(&mut tar);
+        let next = |reader: &mut ArchiveReader<'_>| {
+            let entry = reader.next_entry();
+            entry.map_err(|error| archive.fault(cause(error)))
+        };
+        let mut entries = 0;
+        while let Some(entry) = next(&mut reader)? {
+            entries += 1;
+            if entries > MAX_ENTRIES {
+                let message = format!("more than {MAX_ENTRIES} entries");
+                return Err(archive.fault(io::Error::new(io::ErrorKind::InvalidData, message)));
+            }
             self.unpack_entry(archive, &root, entry, scratch)?;
         }
         Ok(())
     }
 
-    fn unpack_entry<R: Read>(
+    fn unpack_entry(
         &mut self,
         archive: &Archive,
         root: &[u8],
-        mut tar: tar::Entry<'_, R>,
+        archived: ArchiveEntry,
         scratch: &Path,
     ) -> Result<(), CopyError> {
-        let fault = |source| archive.fault(source);
-        let name = rooted(&tar.path_bytes());
-        let kind = tar.header().entry_type();
-        if name.is_empty() || matches!(kind, EntryType::XGlobalHeader) {
+        let name = rooted(&archived.entry.path);
+        if name.is_empty() {
             return Ok(());
-        }
-        let extended = extended(&mut tar).map_err(fault)?;
-        if extended.is_sparse {
-            let message = "sparse files in PAX format are not supported";
-            return Err(fault(io::Error::new(io::ErrorKind::Unsupported, message)));
         }
         let above = self.resolve(root, parent(&name))?;
         self.make_directory_as(&above, IMPLIED_MODE, (0, 0))?;
         let last = components(&name).next_back().unwrap_or_default();
         let path = crate::context::join(&above, last);
-        let (kind, content) = match self.kind(archive, root, &mut tar, scratch)? {
-            Some(Unpacked::File(kind, content)) => (kind, content),
-            Some(Unpacked::Link(target)) => {
-                // Its kind and content are the target's.
-                let link = self
-                    .archived(tar.header(), extended, path, EntryKind::Fifo)
-                    .map_err(fault)?;
-                if !self.planned.contains_key(&target) {
-                    self.plan_from_below(&target, scratch)?;
-                }
-                return self.link(&target, link, archive);
+        let content = content(archive, &archived, scratch)?;
+        let entry = self.placed(archived.entry, path);
+        if let EntryKind::Hardlink { target } = &entry.kind {
+            let target = rooted(target);
+            let above = self.resolve(root, parent(&target))?;
+            let last = components(&target).next_back().unwrap_or_default();
+            let target = crate::context::join(&above, last);
+            if !self.planned.contains_key(&target) {
+                self.plan_from_below(&target, scratch)?;
             }
-            None => return Ok(()),
-        };
-        let there = self.get(&path)?;
-        let was_directory = there.is_some_and(|entry| entry.kind == EntryKind::Directory);
-        if was_directory && kind != EntryKind::Directory {
-            self.remove(&path)?;
+            return self.link(&target, entry, archive);
         }
-        let entry = self
-            .archived(tar.header(), extended, path, kind)
-            .map_err(fault)?;
+        let there = self.get(&entry.path)?;
+        let was_directory = there.is_some_and(|entry| entry.kind == EntryKind::Directory);
+        if was_directory && entry.kind != EntryKind::Directory {
+            self.remove(&entry.path)?;
+        }
         self.plan(entry, content, None)
     }
 
-    /// Returns a file as the archive describes it.
-    fn archived(
-        &self,
-        header: &tar::Header,
-        extended: Extended,
-        path: Vec<u8>,
-        kind: EntryKind,
-    ) -> io::Result<Entry> {
-        let raw = header.as_old();
-        let (uid, gid) = match self.owner() {
-            Some(owner) => owner,
-            None => (
-                extended
-                    .uid
-                    .map_or_else(|| id(&raw.uid, header.uid()), Ok)?,
-                extended
-                    .gid
-                    .map_or_else(|| id(&raw.gid, header.gid()), Ok)?,
-            ),
-        };
-        let mode = number(&raw.mode, header.mode().map(u64::from))?;
-        let seconds = number(&raw.mtime, header.mtime())?;
-        let mtime = extended.mtime.unwrap_or(Timestamp {
-            seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
-            nanoseconds: 0,
-        });
-        Ok(Entry {
+    /// Returns an entry as the step wants it at `path`.
+    fn placed(&self, entry: Entry, path: Vec<u8>) -> Entry {
+        let (uid, gid) = self.owner().unwrap_or((entry.uid, entry.gid));
+        Entry {
             path,
-            kind,
-            mode: u32::try_from(mode & 0o7777).unwrap_or_default(),
             uid,
             gid,
-            mtime: mtime.min(self.epoch()),
-            xattrs: extended.xattrs,
-        })
-    }
-
-    fn kind<R: Read>(
-        &self,
-        archive: &Archive,
-        root: &[u8],
-        tar: &mut tar::Entry<'_, R>,
-        scratch: &Path,
-    ) -> Result<Option<Unpacked>, CopyError> {
-        let fault = |source| archive.fault(source);
-        let target = |tar: &tar::Entry<'_, R>| {
-            let bytes = tar.link_name_bytes();
-            let missing = || io::Error::new(io::ErrorKind::InvalidData, "a link without a target");
-            Ok::<_, io::Error>(bytes.ok_or_else(missing)?.into_owned())
-        };
-        let device = |tar: &tar::Entry<'_, R>| {
-            let header = tar.header();
-            let (major, minor) = (header.device_major()?, header.device_minor()?);
-            Ok::<_, io::Error>((major.unwrap_or(0), minor.unwrap_or(0)))
-        };
-        let kind = match tar.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous => {
-                let offset = tar.raw_file_position();
-                let content = Content::Spooled(archive.tar.clone(), offset);
-                let size = tar.size();
-                return Ok(Some(Unpacked::File(EntryKind::File { size }, content)));
-            }
-            EntryType::GNUSparse => {
-                let mut spool = tempfile::tempfile_in(scratch).map_err(CopyError::Scratch)?;
-                let size = io::copy(tar, &mut spool).map_err(fault)?;
-                let content = Content::Spooled(Arc::new(spool), 0);
-                return Ok(Some(Unpacked::File(EntryKind::File { size }, content)));
-            }
-            EntryType::Link => {
-                let target = rooted(&target(tar).map_err(fault)?);
-                let above = self.resolve(root, parent(&target))?;
-                let last = components(&target).next_back().unwrap_or_default();
-                let path = crate::context::join(&above, last);
-                return Ok(Some(Unpacked::Link(path)));
-            }
-            EntryType::Directory => EntryKind::Directory,
-            EntryType::Symlink => EntryKind::Symlink {
-                target: target(tar).map_err(fault)?,
-            },
-            EntryType::Char => {
-                let (major, minor) = device(tar).map_err(fault)?;
-                EntryKind::CharDevice { major, minor }
-            }
-            EntryType::Block => {
-                let (major, minor) = device(tar).map_err(fault)?;
-                EntryKind::BlockDevice { major, minor }
-            }
-            EntryType::Fifo => EntryKind::Fifo,
-            _ => return Ok(None),
-        };
-        Ok(Some(Unpacked::File(kind, Content::None)))
+            mtime: entry.mtime.min(self.epoch()),
+            ..entry
+        }
     }
 
     /// Plans another name of a file that the archive, or the parent, has. The file gets the
@@ -320,9 +229,38 @@ impl Target<'_> {
     }
 }
 
-enum Unpacked {
-    File(EntryKind, Content),
-    Link(Vec<u8>),
+/// Returns where the content of an entry is: in the archive, or put together in a file of `scratch`
+/// when it is sparse.
+fn content(
+    archive: &Archive,
+    archived: &ArchiveEntry,
+    scratch: &Path,
+) -> Result<Content, CopyError> {
+    let EntryKind::File { size } = archived.entry.kind else {
+        return Ok(Content::None);
+    };
+    if let [extent] = archived.extents.as_slice()
+        && (extent.offset, extent.length) == (0, size)
+    {
+        let tar = Arc::clone(&archive.tar);
+        return Ok(Content::Spooled(tar, extent.tar_offset));
+    }
+    let spool = tempfile::tempfile_in(scratch).map_err(CopyError::Scratch)?;
+    spool.set_len(size).map_err(CopyError::Scratch)?;
+    let mut buffer = vec![0; 1 << 16];
+    for extent in &archived.extents {
+        let mut done = 0;
+        while done < extent.length {
+            let length = usize::try_from(extent.length - done).unwrap_or(usize::MAX);
+            let piece = &mut buffer[..length.min(1 << 16)];
+            let read = archive.tar.read_exact_at(piece, extent.tar_offset + done);
+            read.map_err(|error| archive.fault(error))?;
+            let written = spool.write_all_at(piece, extent.offset + done);
+            written.map_err(CopyError::Scratch)?;
+            done += u64::try_from(piece.len()).expect("invariant: a buffer is short");
+        }
+    }
+    Ok(Content::Spooled(Arc::new(spool), 0))
 }
 
 /// Returns a name as a path below the root: `..` does not lead out.
@@ -339,64 +277,6 @@ fn rooted(name: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-/// Returns a number of a header; an empty field is 0, as in Go.
-fn number(field: &[u8], parsed: io::Result<u64>) -> io::Result<u64> {
-    let is_empty = field.iter().all(|byte| matches!(byte, 0 | b' '));
-    if is_empty { Ok(0) } else { parsed }
-}
-
-fn id(field: &[u8], parsed: io::Result<u64>) -> io::Result<u32> {
-    let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "an owner out of range");
-    u32::try_from(number(field, parsed)?).map_err(invalid)
-}
-
-fn extended<R: Read>(tar: &mut tar::Entry<'_, R>) -> io::Result<Extended> {
-    let mut extended = Extended::default();
-    let Some(extensions) = tar.pax_extensions()? else {
-        return Ok(extended);
-    };
-    for extension in extensions {
-        let extension = extension?;
-        let text = String::from_utf8_lossy(extension.value_bytes());
-        let name = String::from_utf8_lossy(extension.key_bytes());
-        match name.as_ref() {
-            "uid" => extended.uid = text.parse().ok(),
-            "gid" => extended.gid = text.parse().ok(),
-            "mtime" => extended.mtime = timestamp(&text),
-            name if name.starts_with("GNU.sparse.") => extended.is_sparse = true,
-            name => {
-                if let Some(name) = name.strip_prefix(XATTR_PREFIX) {
-                    let value = extension.value_bytes().to_vec();
-                    extended.xattrs.insert(name.as_bytes().to_vec(), value);
-                }
-            }
-        }
-    }
-    Ok(extended)
-}
-
-/// Parses seconds with an optional fraction.
-fn timestamp(text: &str) -> Option<Timestamp> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let seconds: i64 = whole.parse().ok()?;
-    let digits: String = fraction
-        .chars()
-        .chain("000000000".chars())
-        .take(9)
-        .collect();
-    let nanoseconds: u32 = digits.parse().ok()?;
-    match (text.starts_with('-'), nanoseconds) {
-        (true, 1..) => Some(Timestamp {
-            seconds: seconds.checked_sub(1)?,
-            nanoseconds: 1_000_000_000 - nanoseconds,
-        }),
-        _ => Some(Timestamp {
-            seconds,
-            nanoseconds,
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -411,19 +291,5 @@ mod tests {
         ] {
             assert_eq!(rooted(name), expected);
         }
-    }
-
-    #[test]
-    fn times_before_1970_count_up() {
-        let at = |seconds, nanoseconds| {
-            Some(Timestamp {
-                seconds,
-                nanoseconds,
-            })
-        };
-        assert_eq!(timestamp("12"), at(12, 0));
-        assert_eq!(timestamp("12.5"), at(12, 500_000_000));
-        assert_eq!(timestamp("-1.25"), at(-2, 750_000_000));
-        assert_eq!(timestamp("x"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! COPY, ADD and WORKDIR.
 
 use layer::EntryKind;
+use testkit::tarball::{Member, Tarball};
 
 use crate::bench::{Bench, archive, entry, exists, link};
 
@@ -503,6 +504,51 @@ fn hostile_archives_end_in_an_error_or_stay_inside() {
             }
         }
     }
+}
+
+/// Records end where their length says, not at the next line: what an attribute holds is no record.
+#[test]
+fn a_value_in_an_archive_cannot_pass_for_another_record() {
+    let smuggled = "\n20 path=etc/passwd\n12 uid=4711\n15 size=999999\n";
+    let kept = Member::file("kept", b"x");
+    let kept = kept.xattr("user.a", smuggled).record("comment", smuggled);
+    let bench = bench();
+    bench.write("x.tar", Tarball::new().push(&kept).finish());
+    let built = bench.build("FROM base\nADD x.tar /to/");
+    assert_eq!(
+        bench.files(&built, "to"),
+        ["d 755 0:0 to", "f 644 0:0 to/kept \"x\""]
+    );
+}
+
+#[test]
+fn a_sparse_file_in_an_archive_has_its_holes() {
+    let sparse = Member::file("sparse", b"abcde");
+    let sparse = sparse
+        .record("GNU.sparse.size", "12")
+        .record("GNU.sparse.map", "1,2,8,3");
+    let bench = bench();
+    bench.write("x.tar", Tarball::new().push(&sparse).finish());
+    let built = bench.build("FROM base\nADD x.tar /to/");
+    assert_eq!(
+        bench.files(&built, "to")[1],
+        r#"f 644 0:0 to/sparse "\0ab\0\0\0\0\0cde\0""#
+    );
+}
+
+#[test]
+fn headers_without_end_in_an_archive_are_refused() {
+    let mut tar = Tarball::new();
+    tar.push(&Member::file("first", b"x"));
+    tar.raw(&testkit::tarball::header(&Member {
+        claimed_size: Some(6 << 30),
+        ..Member::new(b'x', "x")
+    }));
+    let bench = bench();
+    bench.write("x.tar", tar.finish());
+    let error = bench.fail("FROM base\nADD x.tar /to/");
+    let expected = "invalid tar header: extended header of 6442450944 bytes";
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 #[test]

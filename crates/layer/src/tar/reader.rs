@@ -10,7 +10,7 @@ use crate::tar::pax::{self, Records, XATTR};
 use crate::tar::sparse::{self, PaxForm, Segment};
 use crate::tar::stream::{StreamError, Tee};
 
-/// The longest header that describes the next entry: what docker accepts.
+/// The most bytes of headers that describe one entry: what docker accepts of one such header.
 const MAX_EXTENSION: u64 = 1 << 20;
 /// The most bytes of global headers, which are looked through for every entry.
 const MAX_GLOBAL: u64 = 1 << 16;
@@ -70,16 +70,18 @@ struct Extensions {
     pax: Records,
     long_name: Option<Vec<u8>>,
     long_link_name: Option<Vec<u8>>,
+    /// The length of all these headers.
+    size: u64,
 }
 
 impl TarReader {
     /// Returns the next entry; `None` at the end marker or, where that is missing, at the end of
     /// the stream.
     pub(crate) fn next(&mut self, tee: &mut Tee<'_>) -> Result<Option<Member>, StreamError> {
-        let mut extensions = Extensions::default();
+        let mut found = Extensions::default();
         loop {
             let Some(block) = next_block(tee)? else {
-                return if extensions.is_empty() {
+                return if found.size == 0 {
                     Ok(None)
                 } else {
                     Err(TarError::DanglingExtension.into())
@@ -88,14 +90,16 @@ impl TarReader {
             let header = Header::parse(&block)?;
             match header.type_flag() {
                 b'x' | b'X' => {
-                    extensions
-                        .pax
-                        .extend(Records::parse(&extension(&header, tee)?)?);
+                    let data = found.read(&header, tee)?;
+                    found.pax.extend(Records::parse(&data)?);
                 }
-                b'g' => self.add_global(&extension(&header, tee)?)?,
-                b'L' => extensions.long_name = Some(text(&extension(&header, tee)?).to_vec()),
-                b'K' => extensions.long_link_name = Some(text(&extension(&header, tee)?).to_vec()),
-                _ => return self.member(&header, extensions, tee).map(Some),
+                b'g' => {
+                    let data = Extensions::default().read(&header, tee)?;
+                    self.add_global(&data)?;
+                }
+                b'L' => found.long_name = Some(text(&found.read(&header, tee)?).to_vec()),
+                b'K' => found.long_link_name = Some(text(&found.read(&header, tee)?).to_vec()),
+                _ => return self.member(&header, found, tee).map(Some),
             }
         }
     }
@@ -161,8 +165,24 @@ impl TarReader {
 }
 
 impl Extensions {
-    fn is_empty(&self) -> bool {
-        self.pax.is_empty() && self.long_name.is_none() && self.long_link_name.is_none()
+    /// Reads the content of one more header. Its length is that of its own header block: no
+    /// record applies to it.
+    fn read(&mut self, header: &Header<'_>, tee: &mut Tee<'_>) -> Result<Vec<u8>, StreamError> {
+        let size = header.size()?;
+        // An empty one is one, too, and its block has to come from somewhere.
+        let block = size::on_disk(BLOCK_SIZE);
+        self.size = self.size.saturating_add(size).saturating_add(block);
+        if self.size > MAX_EXTENSION + block {
+            let size = self.size - block;
+            return Err(TarError::ExtensionTooLarge { size }.into());
+        }
+        let mut data = Vec::new();
+        tee.read(size, &mut |piece| {
+            data.extend_from_slice(piece);
+            Ok(())
+        })?;
+        tee.skip_padding(size)?;
+        Ok(data)
     }
 }
 
@@ -180,22 +200,6 @@ fn next_block(tee: &mut Tee<'_>) -> Result<Option<[u8; BLOCK_SIZE]>, StreamError
         Some(block) if !is_zero(&block) => Err(TarError::LoneZeroBlock.into()),
         _ => Ok(None),
     }
-}
-
-/// Reads the content of a header that describes the next entry. Its length is that of its own
-/// header block: no record applies to it.
-fn extension(header: &Header<'_>, tee: &mut Tee<'_>) -> Result<Vec<u8>, StreamError> {
-    let size = header.size()?;
-    if size > MAX_EXTENSION {
-        return Err(TarError::ExtensionTooLarge { size }.into());
-    }
-    let mut data = Vec::new();
-    tee.read(size, &mut |piece| {
-        data.extend_from_slice(piece);
-        Ok(())
-    })?;
-    tee.skip_padding(size)?;
-    Ok(data)
 }
 
 /// Directories of old tars are files whose name ends in a slash.

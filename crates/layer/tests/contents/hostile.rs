@@ -155,6 +155,26 @@ fn a_file_is_no_directory() {
     );
 }
 
+/// The index's own names: a view leaves whiteouts out.
+fn names_in_root(layer: &Layer) -> Vec<String> {
+    let index = layer::Index::open(&layer.dir()).unwrap();
+    let names = index.read_dir(&index.root().unwrap()).unwrap();
+    let text = |(name, _): &(Vec<u8>, u64)| name.escape_ascii().to_string();
+    names.iter().map(text).collect()
+}
+
+#[test]
+fn a_whiteout_that_replaces_a_link_on_its_own_way_hides_the_links_name() {
+    let layer = Layer::of(&tar_of(&[
+        Member::symlink("c", ".."),
+        Member::char_device("c/c", 0, 0),
+    ]));
+    assert_eq!(names_in_root(&layer), ["c"]);
+    let index = layer::Index::open(&layer.dir()).unwrap();
+    let nid = index.lookup(&index.root().unwrap(), b"c").unwrap().unwrap();
+    assert!(index.inode(nid).unwrap().is_whiteout());
+}
+
 #[test]
 fn device_numbers_out_of_range_are_refused() {
     check_members(
@@ -244,6 +264,48 @@ fn a_huge_claimed_size_is_an_early_end() {
     );
 }
 
+/// Of two sizes the one in the record counts, and what is no file has none: otherwise the content
+/// of a file would be entries to one reader and content to another (CVE-2025-62518).
+#[test]
+fn a_tar_in_a_tar_stays_content() {
+    let inner = tar_of(&[Member::file("smuggled", b"x")]);
+    let size = inner.len().to_string();
+    for claimed in [0, 512, 1 << 33] {
+        let outer = Member {
+            claimed_size: Some(claimed),
+            ..Member::file("outer", &inner).record("size", &size)
+        };
+        let link = Member {
+            claimed_size: Some(1024),
+            ..Member::symlink("link", "outer").record("size", "2048")
+        };
+        let layer = Layer::of(&tar_of(&[link, outer, Member::file("last", b"")]));
+        assert_eq!(
+            names_in_root(&layer),
+            ["last", "link", "outer"],
+            "{claimed}"
+        );
+        let tree = of_view(&layer.view());
+        assert_eq!(tree["outer"].content, Some(oci::Digest::of(&inner)));
+    }
+}
+
+#[test]
+fn names_and_targets_may_have_any_bytes() {
+    let name: Vec<u8> = (1..=255).filter(|byte| *byte != b'/').collect();
+    let (first, second) = name.split_at(127);
+    let layer = Layer::of(&tar_of(&[
+        Member::file(first, b"1"),
+        Member::symlink(second, &name),
+    ]));
+    let expected: Vec<String> = [first, second]
+        .map(|name| name.escape_ascii().to_string())
+        .to_vec();
+    let found: Vec<String> = names_in_root(&layer);
+    assert_eq!(found, expected);
+    assert_eq!(of_view(&layer.view())[&expected[1]].target, name);
+}
+
 #[test]
 fn huge_extended_headers_are_refused() {
     let mut tar = Tarball::new();
@@ -265,6 +327,43 @@ fn huge_extended_headers_are_refused() {
         "{}",
         told(&error)
     );
+}
+
+#[test]
+fn many_extended_headers_for_one_entry_are_refused() {
+    // Each is small enough; without a limit on all of them they would fill the memory.
+    for flag in [b'x', b'L', b'K'] {
+        let mut tar = Tarball::new();
+        for number in 0..20 {
+            let value = vec![b'v'; 100_000];
+            let records = [(format!("k{number}").into_bytes(), value)];
+            tar.extension(flag, &tarball::encode_records(&records));
+        }
+        tar.push(&Member::file("a", b""));
+        let error = Layer::try_of(&tar.finish()).expect_err("many headers");
+        assert!(
+            told(&error).contains("invalid tar header: extended header of 11"),
+            "{}",
+            told(&error)
+        );
+    }
+}
+
+#[test]
+fn messages_have_a_length_whatever_a_tar_says() {
+    let long = "n".repeat(1_000_000);
+    let key = format!("SCHILY.xattr.user.{long}");
+    for member in [
+        Member::file("x", b"").record("path", &long),
+        Member::hardlink("x", "y").record("linkpath", format!("a/{long}")),
+        Member::file("x", b"").record(key, "v"),
+        Member::file("x", b"").record("path", "\u{1b}[2J".repeat(200_000)),
+    ] {
+        let error = Layer::try_of(&tar_of(&[member])).expect_err("too long");
+        let told = told(&error);
+        assert!(told.len() < 2000, "{} bytes", told.len());
+        assert!(!told.chars().any(char::is_control), "{told}");
+    }
 }
 
 #[test]

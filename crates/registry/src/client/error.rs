@@ -193,6 +193,9 @@ pub enum Problem {
     /// Too many redirects.
     #[error("more than {0} redirects")]
     Redirects(usize),
+    /// The pages of a list lead in a circle, or are too many.
+    #[error("a list whose pages have no end")]
+    Pages,
     /// The document is not of the expected shape.
     #[error("malformed document")]
     Document,

@@ -128,7 +128,8 @@ impl Remote {
         let mut tags = Vec::new();
         let mut url = self.url("tags/list");
         let mut room = MAX_TAGS_SIZE;
-        for _ in 0..MAX_TAG_PAGES {
+        let mut pages = HashSet::new();
+        loop {
             let mut response = self.call(Request::get(url.clone()))?;
             if !response.status().is_success() {
                 return Err(self.explain(refusal(response)));
@@ -138,12 +139,13 @@ impl Remote {
             let page: TagList =
                 serde_json::from_slice(&body).map_err(|_| response.invalid(Problem::Document))?;
             tags.extend(page.tags.unwrap_or_default());
-            match self.next_page(&response)? {
-                Some(next) if next != url => url = next,
-                _ => break,
+            let Some(next) = self.next_page(&response)?.filter(|next| *next != url) else {
+                return Ok(tags);
+            };
+            if !pages.insert(std::mem::replace(&mut url, next)) || pages.len() > MAX_TAG_PAGES {
+                return Err(response.invalid(Problem::Pages));
             }
         }
-        Ok(tags)
     }
 
     /// Fetches the manifest or index that the reference names.

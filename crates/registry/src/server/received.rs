@@ -64,6 +64,8 @@ pub(crate) fn take(
     told: Option<&MediaType>,
     bytes: &[u8],
 ) -> Result<Digest, Failure> {
+    // Each push is an operation of its own.
+    let site = &site.of_push(name);
     let digest = Digest::of(bytes);
     if name.digest().is_some_and(|expected| *expected != digest) {
         return Err(Failure::digest_invalid(&digest.to_string()));

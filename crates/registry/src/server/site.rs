@@ -11,7 +11,8 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{Method, Response};
-use store::{NewLayer, Store};
+use oci::Reference;
+use store::{NewLayer, Purpose, Store};
 use tokio::sync::RwLock;
 
 use super::failure::Failure;
@@ -80,6 +81,24 @@ impl Site {
 
     pub(crate) fn store(&self) -> &Store {
         &self.options.store
+    }
+
+    /// Returns the same place for one push of a client, of which all changes can be undone
+    /// together.
+    pub(crate) fn of_push(&self, name: &Reference) -> Self {
+        let store = self.store().operation(Purpose {
+            kind: "push".to_owned(),
+            command: format!("push {} (from a client)", name.familiar()),
+            window: self.store().undo_window(),
+        });
+        Self {
+            options: ServerOptions {
+                store,
+                ..self.options.clone()
+            },
+            sessions: Sessions::default(),
+            answering: self.answering.clone(),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 
+use oci::{Descriptor, MediaType};
 use registry::Client;
 use store::Source as _;
 
@@ -137,6 +138,46 @@ fn tags_come_in_pages() {
 
     let script = Script::in_turn(vec![Reply::json(200, r#"{"tags":null}"#)]);
     assert_eq!(script.remote().tags().expect("tags"), [""; 0]);
+}
+
+/// CVE-2020-15157: the addresses that a manifest gives for a layer are not even asked.
+#[test]
+fn the_addresses_of_a_foreign_layer_are_never_asked() {
+    let elsewhere = Script::in_turn(vec![Reply::new(200)]);
+    let script = Script::start(|_, asked| match asked.path().contains("/blobs/") {
+        true => Reply::new(404),
+        false => Reply::new(500),
+    });
+    let mut layer = Descriptor::of(MediaType::OCI_LAYER, b"content");
+    layer.urls = Some(vec![elsewhere.url("/layer")]);
+    assert!(script.remote().open_blob(&layer, 0).is_err());
+    assert_eq!(elsewhere.asked().len(), 0);
+}
+
+#[test]
+fn pages_that_lead_in_a_circle_are_an_error() {
+    let script = Script::start(|_, asked| {
+        let next = match asked.target.ends_with("last=1") {
+            true => "</v2/team/app/tags/list?last=2>; rel=\"next\"",
+            false => "</v2/team/app/tags/list?last=1>; rel=\"next\"",
+        };
+        Reply::json(200, r#"{"tags":["1"]}"#).header("Link", next)
+    });
+    let error = script.remote().tags().expect_err("a circle");
+    assert!(error.to_string().contains("pages have no end"), "{error}");
+    assert!(script.asked().len() < 6);
+}
+
+#[test]
+fn an_answer_with_headers_without_end_is_not_read() {
+    let many = (0..20_000).fold(Reply::new(200), |reply, number| {
+        reply.header(&format!("X-{number}"), "y")
+    });
+    let long = Reply::new(200).header("X", &"y".repeat(8 << 20));
+    for reply in [many, long] {
+        let script = Script::start(move |_, _| reply.clone());
+        script.remote().head().expect_err("headers without end");
+    }
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The files of an archive by name.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tar::EntryType;
@@ -18,9 +20,25 @@ const MAX_ENTRIES: usize = 200_000;
 /// Docker's archives have one link from a layer to its twin, never chains.
 const MAX_LINKS: usize = 8;
 
+/// The most that is read between two entries of a tar: the headers that describe one of them. They
+/// are kept in memory, and could claim any size.
+const MAX_HEADERS: u64 = 4 << 20;
+
+/// The most bytes of documents that are read, all together and each as often as it is read. A
+/// thousand images take a hundredth of it; lists that name the largest documents again and again
+/// would take hours.
+const MAX_DOCUMENTS: u64 = 1 << 30;
+
 /// The files of an archive by name. Nothing is unpacked: a name that means harm finds nothing.
 #[derive(Debug)]
-pub(super) enum Contents {
+pub(super) struct Contents {
+    files: Files,
+    /// How many bytes of documents were read.
+    read: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Files {
     Tar {
         file: Arc<File>,
         entries: HashMap<String, Place>,
@@ -30,7 +48,7 @@ pub(super) enum Contents {
 
 /// Where the content of a tar's entry is.
 #[derive(Debug)]
-pub(super) enum Place {
+enum Place {
     File { offset: u64, size: u64 },
     Link { target: String },
 }
@@ -71,9 +89,19 @@ impl Contents {
         let length = file.metadata().map_err(ArchiveError::Read)?.len();
         let mut entries = HashMap::new();
         let unreadable = |error| unreadable(length, error);
-        let mut archive = tar::Archive::new(&file);
+        let left = Cell::new(MAX_HEADERS);
+        let mut archive = tar::Archive::new(Headers {
+            file: &file,
+            left: &left,
+        });
         for entry in archive.entries_with_seek().map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
+            let entry = match entry {
+                Err(_) if left.get() == 0 => {
+                    return Err(ArchiveError::LongHeaders(MAX_HEADERS));
+                }
+                entry => entry.map_err(unreadable)?,
+            };
+            left.set(MAX_HEADERS);
             if entries.len() >= MAX_ENTRIES {
                 return Err(ArchiveError::TooManyEntries(MAX_ENTRIES));
             }
@@ -103,18 +131,24 @@ impl Contents {
             };
             entries.insert(name, place);
         }
-        Ok(Self::Tar {
+        Ok(Self::of(Files::Tar {
             file: Arc::new(file),
             entries,
-        })
+        }))
+    }
+
+    fn of(files: Files) -> Self {
+        Self {
+            files,
+            read: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn of_directory(path: &Path) -> Result<Self, ArchiveError> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty());
-        Ok(Self::Directory(
-            directory.map_err(|error| ArchiveError::Read(error.into()))?,
-        ))
+        let directory = directory.map_err(|error| ArchiveError::Read(error.into()))?;
+        Ok(Self::of(Files::Directory(directory)))
     }
 
     /// Finds a file.
@@ -122,9 +156,9 @@ impl Contents {
         let Some(mut name) = clean("", name.as_bytes()) else {
             return Err(ArchiveError::UnsafeName(name.to_owned()));
         };
-        let (file, entries) = match self {
-            Self::Tar { file, entries } => (file, entries),
-            Self::Directory(directory) => return find_in_directory(directory, &name),
+        let (file, entries) = match &self.files {
+            Files::Tar { file, entries } => (file, entries),
+            Files::Directory(directory) => return find_in_directory(directory, &name),
         };
         for _ in 0..MAX_LINKS {
             match entries.get(&name) {
@@ -161,11 +195,41 @@ impl Contents {
                 limit,
             });
         }
+        let before = self.read.fetch_add(size, Ordering::Relaxed);
+        if before.saturating_add(size) > MAX_DOCUMENTS {
+            return Err(ArchiveError::ManyDocuments(MAX_DOCUMENTS));
+        }
         let mut bytes = Vec::new();
         section
             .read_to_end(&mut bytes)
             .map_err(ArchiveError::Read)?;
         Ok(Some(bytes))
+    }
+}
+
+/// Reads a tar, whose content is passed over by seeking. What is read is headers.
+struct Headers<'a> {
+    file: &'a File,
+    /// How much may be read until the next entry.
+    left: &'a Cell<u64>,
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        let read = u64::try_from(count).unwrap_or(u64::MAX);
+        let left = self.left.get().saturating_sub(read);
+        self.left.set(left);
+        match left {
+            0 => Err(ErrorKind::InvalidData.into()),
+            _ => Ok(count),
+        }
+    }
+}
+
+impl Seek for Headers<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

@@ -65,6 +65,22 @@ pub enum ArchiveError {
     /// The archive has too many entries.
     #[error("more than {0} entries")]
     TooManyEntries(usize),
+    /// The headers that describe an entry are too long.
+    #[error("more than {0} bytes of headers for one entry")]
+    LongHeaders(u64),
+    /// The documents that lists lead to are too many, or one is named too often.
+    #[error("more than {0} bytes of manifests and configurations")]
+    ManyDocuments(u64),
+    /// An image has more layers than any tool makes.
+    #[error("`{name}` names {found} layers, limit {limit}")]
+    TooManyLayers {
+        /// The document.
+        name: String,
+        /// How many it names.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A file that another one names is not there.
     #[error("no file `{0}`")]
     Missing(String),

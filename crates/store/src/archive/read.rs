@@ -1,5 +1,6 @@
 //! Reading archives.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::contents::{Contents, Section};
 use super::documents::RECEIVED;
 use super::entry::blob_name;
 use super::{ArchiveError, ArchiveSource};
+use crate::exchange::MAX_LAYERS;
 use crate::{ManifestPolicy, Resolved};
 
 /// The longest `manifest.json` and `index.json` that are read.
@@ -176,9 +178,10 @@ impl Archive {
                     Some(index) => self.listed_manifests(index)?,
                     None => HashMap::new(),
                 };
+                let mut described = Described::new();
                 let images = images
                     .iter()
-                    .map(|image| self.docker_image(image, &manifests));
+                    .map(|image| self.docker_image(image, &manifests, &mut described));
                 images.collect()
             }
             (None, Some(index)) => self.layout_images(&index),
@@ -206,6 +209,7 @@ impl Archive {
         &self,
         image: &DockerImage,
         manifests: &HashMap<Digest, Listed>,
+        described: &mut Described,
     ) -> Result<ArchiveImage, ArchiveError> {
         let tags = image.repo_tags.iter().flatten();
         let names = tags.map(|tag| parse_name(tag)).collect::<Result<_, _>>()?;
@@ -226,6 +230,13 @@ impl Archive {
         };
         let config = ImageConfig::parse(&config_bytes).map_err(invalid)?;
         let layers = image.layers.as_deref().unwrap_or_default();
+        if layers.len() > MAX_LAYERS {
+            return Err(ArchiveError::TooManyLayers {
+                name: "manifest.json".to_owned(),
+                found: layers.len(),
+                limit: MAX_LAYERS,
+            });
+        }
         let diff_ids = &config.rootfs.diff_ids;
         if layers.len() != diff_ids.len() {
             return Err(invalid(oci::ConfigError::LayerCountMismatch {
@@ -236,7 +247,13 @@ impl Archive {
         let mut places = HashMap::from([(config_descriptor.digest, image.config.clone())]);
         let mut descriptors = Vec::with_capacity(layers.len());
         for (name, diff_id) in layers.iter().zip(diff_ids) {
-            let descriptor = describe(self.contents.require(name)?, diff_id)?;
+            let descriptor = match described.entry((name.clone(), *diff_id)) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => {
+                    let layer = describe(self.contents.require(name)?, diff_id)?;
+                    new.insert(layer).clone()
+                }
+            };
             places.insert(descriptor.digest, name.clone());
             descriptors.push(descriptor);
         }
@@ -391,6 +408,9 @@ impl Archive {
         })
     }
 }
+
+/// Layers by name and what they should be: each is read once, however often it is named.
+type Described = HashMap<(String, DiffId), Descriptor>;
 
 /// A manifest that `index.json` leads to.
 struct Listed {

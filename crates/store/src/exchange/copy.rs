@@ -18,7 +18,7 @@ use super::{BlobOutcome, CopyError, Event, ExchangeError, LayerId, Source, Targe
 const MAX_INDEX_DEPTH: usize = 4;
 
 /// More layers than any tool makes; docker refuses more than 127.
-const MAX_LAYERS: usize = 2000;
+pub(crate) const MAX_LAYERS: usize = 2000;
 
 /// How to copy.
 pub struct CopyOptions<'a> {

@@ -3,6 +3,8 @@
 use oci::{ConfigError, Digest, ManifestError, MediaType, Platform};
 
 use super::ExchangeError;
+use crate::StoreError;
+use crate::error::is_full;
 
 /// A side of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,5 +111,15 @@ impl CopyError {
             Self::Target(_) => Side::Target,
             _ => Side::Source,
         }
+    }
+
+    /// Tells whether it failed because the disk is full, or what was to come would not fit.
+    pub fn is_lack_of_room(&self) -> bool {
+        let (Self::Source(failed) | Self::Target(failed)) = self else {
+            return false;
+        };
+        let inner: &(dyn std::error::Error + 'static) = failed.inner();
+        let would_not_fit = matches!(inner.downcast_ref(), Some(StoreError::NoRoom { .. }));
+        would_not_fit || is_full(inner)
     }
 }

@@ -21,6 +21,7 @@ mod traits;
 mod transfer;
 
 pub use blob_target::BlobTarget;
+pub(crate) use copy::MAX_LAYERS;
 pub use copy::{Copied, CopyOptions, CopyOutcome, copy, image_config};
 pub use copy_error::{CopyError, Side};
 pub use docker_archive_target::DockerArchiveTarget;

@@ -406,6 +406,56 @@ fn hostile_docker_archives_end_in_clear_errors() {
 }
 
 #[test]
+fn headers_without_end_are_refused() {
+    for kind in [b'x', b'L', b'K'] {
+        // Sparse on disk, gigabytes when it is read.
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_size(6 << 30);
+        header.set_cksum();
+        let fixture = Fixture::new();
+        let path = write(&fixture, header.as_bytes());
+        let file = fs::OpenOptions::new().write(true).open(&path);
+        file.expect("opened")
+            .set_len((6 << 30) + 2048)
+            .expect("holes");
+        let Err(LoadError::Archive(error)) = load(&fixture.open(), &path) else {
+            panic!("loaded");
+        };
+        let expected = "more than 4194304 bytes of headers for one entry";
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn more_layers_than_tools_make_are_refused_before_they_are_read() {
+    let diff_ids = vec![DiffId(Digest::of(b"x")); 10_000];
+    let config = config_with(&diff_ids, "x");
+    let layers = vec![r#""l""#; 10_000].join(",");
+    let list = format!(r#"[{{"Config":"c.json","Layers":[{layers}]}}]"#);
+    let archive = tar(&[
+        Item::File("c.json", &config),
+        Item::File("manifest.json", list.as_bytes()),
+        Item::File("l", b"\x1f\x8b of gzip"),
+    ]);
+    let expected = "`manifest.json` names 10000 layers, limit 2000";
+    check_refused("many layers", &archive, expected);
+}
+
+#[test]
+fn a_document_that_is_named_without_end_is_refused() {
+    let mut config = config_with(&[], "x");
+    config.resize(8 << 20, b' ');
+    let list = vec![r#"{"Config":"c.json","Layers":[]}"#; 150].join(",");
+    let archive = tar(&[
+        Item::File("c.json", &config),
+        Item::File("manifest.json", format!("[{list}]").as_bytes()),
+    ]);
+    let expected = "more than 1073741824 bytes of manifests and configurations";
+    check_refused("many images", &archive, expected);
+}
+
+#[test]
 fn hostile_layouts_end_in_clear_errors() {
     let source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
     let manifest = source.manifest_of(&source.root().digest);

@@ -352,13 +352,30 @@ fn documents_that_lie_are_refused() {
         },
         "unsupported layer media type `text/html`",
     );
-    check(
-        &|source| {
-            let layers = vec![source.layer(0); 2001];
-            source.set_manifest(config_with(&[], "x"), layers);
-        },
-        "names 2001 layers, limit 2000",
-    );
+    for foreign in [
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    ] {
+        check(
+            &|source| {
+                let mut layer = source.layer(0);
+                layer.media_type = foreign.into();
+                layer.urls = Some(vec!["https://elsewhere.example/layer".to_owned()]);
+                let diff_id = DiffId(Digest::of(b"one"));
+                source.set_manifest(config_with(&[diff_id], "x"), vec![layer]);
+            },
+            foreign,
+        );
+    }
+    for count in [2001, 10_000] {
+        check(
+            &|source| {
+                let layers = vec![source.layer(0); count];
+                source.set_manifest(config_with(&[], "x"), layers);
+            },
+            &format!("names {count} layers, limit 2000"),
+        );
+    }
     check(
         &|source| {
             let bytes = br#"{"schemaVersion":2,"config":{"mediaType":"x","size":9999999999,"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}}"#;
@@ -374,6 +391,23 @@ fn documents_that_lie_are_refused() {
         "manifest sha256:",
     );
     assert!(store.images().expect("read").is_empty());
+}
+
+#[test]
+fn a_layer_of_an_absurd_size_is_refused_before_it_is_fetched() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for size in [1 << 50, u64::MAX] {
+        let mut source = MemorySource::image(&[b"one"], LayerBytes::Gzip);
+        let mut layer = source.layer(0);
+        layer.size = size;
+        let diff_id = DiffId(Digest::of(b"one"));
+        source.set_manifest(config_with(&[diff_id], "x"), vec![layer]);
+        let error = pull(&store, &source).expect_err("absurd");
+        assert_eq!(error.side(), Side::Target);
+        let text = error.to_string();
+        assert!(text.contains("not enough space in"), "{text}");
+    }
 }
 
 #[test]

@@ -10,3 +10,4 @@ mod mirroring;
 mod processes;
 mod records;
 mod removal;
+mod undoing;

@@ -61,7 +61,9 @@ pub(crate) fn unmount(session: &Session, layers: &[DiffId]) {
 
 fn run(_arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     rustix::process::setpriority_process(None, LOWEST_PRIORITY)?;
-    tidy::run(session.engine()?.store())?;
+    let store = session.engine()?.store();
+    tidy::run(store)?;
+    tidy::wait_for_holds(store)?;
     Ok(Exit::SUCCESS)
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::background;
 use super::error::{CommandError, Exit, Voice};
 use super::flags::{Arguments, Flag, FlagError, Flags, Order, Value};
+use super::purpose::purpose;
 use super::session::Session;
 
 /// One command. Commands are constants beside the functions that run them.
@@ -112,6 +113,7 @@ impl Command {
                 self.usage_line(program, name)
             )));
         }
+        session.purpose = purpose(self, &arguments);
         (self.run)(&arguments, session)
     }
 

@@ -14,6 +14,8 @@ pub(crate) struct Environment {
     pub(crate) run: PathBuf,
     /// The form of layers that `$STRATA_LAYER_FORM` forces.
     pub(crate) layer_form: Option<String>,
+    /// `$STRATA_UNDO_WINDOW`.
+    pub(crate) undo_window: Option<String>,
     /// Files that say how registries are reached.
     pub(crate) registries: RegistryFiles,
     /// Where large files are that nobody else needs: `$TMPDIR` or `/var/tmp`.
@@ -52,6 +54,7 @@ impl Environment {
             root: absolute(root),
             run: absolute(run),
             layer_form: text("STRATA_LAYER_FORM"),
+            undo_window: text("STRATA_UNDO_WINDOW"),
             registries: RegistryFiles {
                 docker_config: Some(path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker"))),
                 settings: path("STRATA_REGISTRIES").or_else(|| settings_of_registries(&home)),

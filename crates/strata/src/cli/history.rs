@@ -75,9 +75,9 @@ struct Form {
 impl Form {
     fn cells(&self, row: &HistoryRow) -> Vec<String> {
         let time = row.created.map(units::moment);
-        let created_by = row.created_by.replace('\t', " ");
+        let created_by = row.created_by.replace(['\t', '\n'], " ");
         vec![
-            row.comment.clone(),
+            row.comment.replace(['\t', '\n'], " "),
             time.map_or_else(String::new, units::rfc3339_seconds),
             match self.no_trunc {
                 true => created_by,

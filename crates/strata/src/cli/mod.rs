@@ -34,8 +34,10 @@ mod output;
 mod progress;
 mod ps;
 mod pull;
+mod purpose;
 mod push;
 mod reference_hint;
+mod reflog;
 mod registry_serve;
 mod rm;
 mod rmi;
@@ -47,6 +49,7 @@ mod table;
 mod tag;
 mod template;
 mod tree;
+mod undo;
 mod units;
 mod version;
 

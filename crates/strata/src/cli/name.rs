@@ -22,6 +22,18 @@ pub(crate) fn unresolved(text: &str, error: ResolveError) -> CommandError {
         ResolveError::Invalid(error) => {
             CommandError::reference_in(format!("Error response from daemon: {error}"), text)
         }
+        ResolveError::Gone(gone) => {
+            let error = CommandError::daemon(gone.to_string());
+            match (&gone.origin, gone.operation) {
+                (Some(origin), _) => {
+                    error.hint(format!("to get it back: pull {}", origin.familiar()))
+                }
+                (None, Some(operation)) => error.hint(format!(
+                    "to get it back while its layers are here: undo {operation}"
+                )),
+                (None, None) => error,
+            }
+        }
         other => other.into(),
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use registry::{Access, Server, ServerOptions};
-use store::Store;
+use store::{Purpose, Store};
 use strata::ops::layers::unpack;
 use sys::SignalQueue;
 
@@ -41,6 +41,10 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     })?;
     let environment = &session.environment;
     let store = Store::open(&environment.root, &environment.run)?;
+    let store = store.operation(Purpose {
+        window: session.undo_window()?,
+        ..Purpose::default()
+    });
     // Held back before the server makes threads, so that none of them is interrupted.
     let signals = SignalQueue::new(SignalQueue::FORWARDED)?;
     let server = Server::start(ServerOptions {

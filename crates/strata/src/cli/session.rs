@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use layer::Form;
 use registry::{Client, CredentialsError};
-use store::Store;
+use store::{Purpose, Store, UndoWindow};
 use strata::{Engine, EngineOptions};
 
 use super::environment::Environment;
 use super::error::{CommandError, Exit, Voice};
 use super::output::Output;
+use super::purpose;
 
 /// One run of the program.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Session {
     pub(crate) program: &'static str,
     pub(crate) environment: Environment,
     pub(crate) out: Output,
+    /// What the command is remembered as; `None` when what it changes cannot be undone.
+    pub(crate) purpose: Option<Purpose>,
     engine: OnceCell<Engine>,
 }
 
@@ -28,6 +31,7 @@ impl Session {
             program,
             environment,
             out: Output,
+            purpose: None,
             engine: OnceCell::new(),
         }
     }
@@ -39,13 +43,21 @@ impl Session {
         }
         let environment = &self.environment;
         let form = environment.layer_form.as_deref();
+        let window = self.undo_window()?;
+        let purpose = self.purpose.clone();
         let engine = Engine::open(EngineOptions {
             root: environment.root.clone(),
             run: environment.run.clone(),
             form: form.map(Form::parse).transpose()?,
+            purpose: purpose.map(|purpose| Purpose { window, ..purpose }),
             registries: environment.registries.clone(),
         })?;
         Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// Returns how long what is removed stays, so that it can be undone.
+    pub(crate) fn undo_window(&self) -> Result<UndoWindow, CommandError> {
+        purpose::window(self.environment.undo_window.as_deref())
     }
 
     /// Tells whether the store has been opened.

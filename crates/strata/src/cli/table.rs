@@ -3,8 +3,11 @@
 const MIN_WIDTH: usize = 10;
 const PADDING: usize = 3;
 
-/// Aligns the cells of `text`, which tabs separate. The last cell of a line is not padded.
+/// Aligns the cells of `text`, which tabs separate. The last cell of a line is not padded. What an
+/// image says of itself must not steer the terminal: control characters are replaced.
 pub(crate) fn align(text: &str) -> String {
+    let steers = |sign: char| sign.is_control() && !matches!(sign, '\n' | '\t');
+    let text = text.replace(steers, "\u{fffd}");
     let lines: Vec<Vec<&str>> = text
         .lines()
         .map(|line| line.split('\t').collect())
@@ -45,6 +48,14 @@ pub(crate) fn align(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_replaced() {
+        assert_eq!(
+            align("a\tb\u{1b}[2Jc\u{9b}\n"),
+            "a         b\u{fffd}[2Jc\u{fffd}\n"
+        );
+    }
 
     #[test]
     fn columns_are_ten_wide_at_least_and_three_apart() {

@@ -8,8 +8,8 @@ use super::flags::{Arguments, Flag, FlagError, Flags, Order};
 use super::session::Session;
 use super::{
     background, build, builder_prune, commit, container_start, copy, export, history, image_prune,
-    images, import, info, inspect, load, login, logs, manifest, monitor, ps, pull, push,
-    registry_serve, rm, rmi, run, save, tag, version,
+    images, import, info, inspect, load, login, logs, manifest, monitor, ps, pull, push, reflog,
+    registry_serve, rm, rmi, run, save, tag, undo, version,
 };
 
 /// All commands.
@@ -42,6 +42,7 @@ const COMMANDS: &[&Command] = &[
     &ps::COMMAND,
     &pull::COMMAND,
     &push::COMMAND,
+    &reflog::COMMAND,
     &registry_serve::COMMAND,
     &rm::PRUNE,
     &rm::RM,
@@ -50,6 +51,7 @@ const COMMANDS: &[&Command] = &[
     &run::RUN,
     &save::COMMAND,
     &tag::COMMAND,
+    &undo::COMMAND,
     &version::COMMAND,
 ];
 
@@ -406,7 +408,8 @@ Global flags: `--config`, `-v`/`--version`, `--help`. `-D`, `-H`, `-c`, `-l` and
 are taken and mean nothing: there is no daemon.
 
 Environment: `STRATA_ROOT` (the store), `STRATA_RUN` (mounts, locks), `STRATA_LAYER_FORM`
-(`tree` or `erofs`), `DOCKER_CONFIG`, `DOCKER_DEFAULT_PLATFORM`, `BUILDKIT_PROGRESS`,
+(`tree` or `erofs`), `STRATA_UNDO_WINDOW` (seconds that removed images can be brought back;
+0 frees their space at once), `DOCKER_CONFIG`, `DOCKER_DEFAULT_PLATFORM`, `BUILDKIT_PROGRESS`,
 `SOURCE_DATE_EPOCH`, `NO_COLOR`.
 
 This file is checked against the program by a test.

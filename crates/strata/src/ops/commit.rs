@@ -68,6 +68,7 @@ pub fn commit(
     let store = engine.store();
     let record = &container.record;
     let run_config = changes::apply(&container.options.config, options.changes)?;
+    store.make_room()?;
     let lock = store.lock_shared()?;
     let layers: Vec<LayerDir> = record
         .layers

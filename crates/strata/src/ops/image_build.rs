@@ -47,6 +47,7 @@ pub fn build_image(
     conversation: &Conversation<'_>,
 ) -> Result<Built, ImageBuildError> {
     let store = engine.store();
+    store.make_room()?;
     let lock = store.lock_shared()?;
     let base_images = EngineImages::new(engine, pull);
     let context = BuildContext {

@@ -48,6 +48,7 @@ pub fn import(
     options: &ImportOptions<'_>,
 ) -> Result<ImageId, ImportError> {
     let run_config = changes::apply(&RunConfig::default(), options.changes)?;
+    store.make_room()?;
     let lock = store.lock_shared()?;
     let scratch = store.scratch()?;
     let (_, mut tar) = layer::decompress(tar).map_err(ImportError::Read)?;

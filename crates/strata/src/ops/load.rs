@@ -4,10 +4,13 @@ use std::io::Read;
 use std::path::Path;
 
 use oci::{ImageId, Platform, Reference};
-use store::{Archive, ArchiveError, CopyError, CopyOptions, Event, StoreError, StoreTarget, copy};
+use store::{
+    Archive, ArchiveError, CopyError, CopyOptions, Event, Store, StoreError, StoreTarget, copy,
+};
 
 use super::layers::{decompress, unpack};
 use super::pull::keep_index;
+use super::{make_room, with_room};
 use crate::Engine;
 
 /// Where an archive is.
@@ -50,6 +53,12 @@ pub enum LoadError {
     Store(#[from] StoreError),
 }
 
+impl LoadError {
+    fn is_lack_of_room(&self) -> bool {
+        matches!(self, Self::Copy(error) if error.is_lack_of_room())
+    }
+}
+
 /// Loads every image of an archive and names it as the archive does. Of an index, the image for
 /// `platform` is unpacked, this machine's when there is none; then an index that the archive has
 /// all of is kept too, as `pull --all-platforms` keeps it.
@@ -60,12 +69,27 @@ pub fn load(
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Vec<Loaded>, LoadError> {
     let store = engine.store();
-    store.sweep_remains()?;
+    make_room(store)?;
     let lock = store.lock_shared()?;
     let archive = match input {
         ArchiveInput::Path(path) => Archive::open(store, path, &decompress)?,
         ArchiveInput::Stream(stream) => Archive::read(store, stream, &decompress)?,
     };
+    drop(lock);
+    with_room(store, LoadError::is_lack_of_room, || {
+        let lock = store.lock_shared()?;
+        let loaded = load_images(store, &archive, platform, events)?;
+        drop(lock);
+        Ok(loaded)
+    })
+}
+
+fn load_images(
+    store: &Store,
+    archive: &Archive,
+    platform: Option<&Platform>,
+    events: &(dyn Fn(Event) + Sync),
+) -> Result<Vec<Loaded>, LoadError> {
     let mut loaded = Vec::new();
     for image in archive.images()? {
         let target = StoreTarget::new(store, &unpack).manifests(image.manifests);
@@ -91,6 +115,5 @@ pub fn load(
             names: image.names,
         });
     }
-    drop(lock);
     Ok(loaded)
 }

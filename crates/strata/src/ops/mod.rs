@@ -23,7 +23,9 @@ pub mod place;
 pub mod pull;
 pub mod push;
 pub mod remove;
+mod room;
 pub mod save;
 pub mod tidy;
 
 use parallel::parallel_layers;
+use room::{make_room, with_room};

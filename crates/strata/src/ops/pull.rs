@@ -10,6 +10,7 @@ use store::{
 };
 
 use super::layers::unpack;
+use super::{make_room, with_room};
 use crate::Engine;
 
 /// Why an image was not pulled. Layers that arrived stay, and are not fetched again.
@@ -24,6 +25,12 @@ pub enum PullError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl PullError {
+    fn is_lack_of_room(&self) -> bool {
+        matches!(self, Self::Copy(error) if error.is_lack_of_room())
+    }
 }
 
 /// An image that was pulled.
@@ -55,12 +62,14 @@ pub fn pull(
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Pulled, PullError> {
     let store = engine.store();
-    store.sweep_remains()?;
-    let lock = store.lock_shared()?;
-    let remote = engine.client()?.repository(name)?;
-    let pulled = pull_image(store, &remote, name, platform, events)?;
-    drop(lock);
-    Ok(pulled)
+    make_room(store)?;
+    with_room(store, PullError::is_lack_of_room, || {
+        let lock = store.lock_shared()?;
+        let remote = engine.client()?.repository(name)?;
+        let pulled = pull_image(store, &remote, name, platform, events)?;
+        drop(lock);
+        Ok(pulled)
+    })
 }
 
 /// Pulls all images of the index that `name` (a tag) leads to. Only the one for `platform` is
@@ -73,7 +82,19 @@ pub fn pull_all_platforms(
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Pulled, PullError> {
     let store = engine.store();
-    store.sweep_remains()?;
+    make_room(store)?;
+    with_room(store, PullError::is_lack_of_room, || {
+        pull_index(engine, name, platform, events)
+    })
+}
+
+fn pull_index(
+    engine: &Engine,
+    name: &Reference,
+    platform: &Platform,
+    events: &(dyn Fn(Event) + Sync),
+) -> Result<Pulled, PullError> {
+    let store = engine.store();
     let lock = store.lock_shared()?;
     let client = engine.client()?;
     let resolved = client.repository(name)?.resolve();

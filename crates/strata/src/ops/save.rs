@@ -46,7 +46,7 @@ pub fn save(store: &Store, targets: &[String], out: &mut File) -> Result<(), Sav
 fn find(store: &Store, target: &str) -> Result<Vec<SavedImage>, SaveError> {
     let name = match Reference::parse(target) {
         Ok(name) => Some(name),
-        Err(ReferenceError::LooksLikeId(_)) => None,
+        Err(ReferenceError::LooksLikeId(_) | ReferenceError::Past(_)) => None,
         Err(_) if target.starts_with("sha256:") => None,
         Err(error) => return Err(SaveError::Resolve(ResolveError::Invalid(error))),
     };

@@ -2,40 +2,37 @@
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use layer::rootfs::unmount_layer;
 use oci::DiffId;
-use store::{ContainerError, ContainerState, Remains, Store, StoreError};
+use store::{ContainerError, ContainerState, Remains, Store, StoreError, Timestamp};
 
 use crate::container::status::Status;
 
-/// Tells whether there is anything to tidy up.
+/// Tells whether there is anything to tidy up, now or when what is held for an undo may go.
 pub fn is_needed(store: &Store) -> bool {
-    matches!(store.has_trash(), Ok(true)) || matches!(store.needs_sync(), Ok(true))
+    matches!(store.has_trash(), Ok(true))
+        || matches!(store.needs_sync(), Ok(true))
+        || matches!(store.has_ended_holds(), Ok(true))
+        || matches!(store.holds_for_undo(), Ok(true))
 }
 
 /// Deletes what is in the trash, syncs what was written, and sweeps if nobody works. Does
 /// nothing while another process tidies up.
 pub fn run(store: &Store) -> Result<(), StoreError> {
-    let path = store.run_dir().join("tidy.lock");
-    let failed = |source| StoreError::Io {
-        action: "lock",
-        path: path.clone(),
-        source,
-    };
-    let file = match File::create(&path) {
-        Ok(file) => file,
+    let lock = match try_lock(store, "tidy.lock") {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Ok(()),
         // Deleting is what helps then, and two may do it at once.
-        Err(error) if error.kind() == ErrorKind::StorageFull => return store.empty_trash(),
-        Err(error) => return Err(failed(error)),
+        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => {
+            return store.empty_trash();
+        }
+        Err(error) => return Err(error),
     };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(()),
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
-    }
     // First: on a full disk nothing of what follows can be written.
     store.empty_trash()?;
+    store.make_room()?;
     if store.needs_sync()? {
         store.mark_synced()?;
     }
@@ -43,7 +40,64 @@ pub fn run(store: &Store) -> Result<(), StoreError> {
     if let Some(swept) = store.try_sweep()? {
         unmount(store, &swept.layers);
     }
-    store.empty_trash()
+    store.empty_trash()?;
+    drop(lock);
+    Ok(())
+}
+
+/// How long at most a process waits before it looks again whether anything is still held.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until nothing is held for an undo any more, and frees what was. Does nothing while another
+/// process waits. Others can tidy up meanwhile.
+pub fn wait_for_holds(store: &Store) -> Result<(), StoreError> {
+    while store.undo_hold_ends()?.is_some() {
+        let Some(lock) = try_lock(store, "undo.lock")? else {
+            return Ok(());
+        };
+        while let Some(end) = store.undo_hold_ends()? {
+            let left = end.0.saturating_sub(Timestamp::now().0);
+            match u64::try_from(left) {
+                Ok(left) if left > 0 => wait(LOOK.min(Duration::from_nanos(left))),
+                Ok(_) | Err(_) => {
+                    unmount(store, &store.sweep()?.layers);
+                    store.empty_trash()?;
+                }
+            }
+            if !store.root().exists() {
+                return Ok(());
+            }
+        }
+        // Who came between the last look and now has found the lock held, and has left what it
+        // holds to this process: so it looks once more.
+        drop(lock);
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "that a time is over is the event, and nobody waits for this process"
+)]
+fn wait(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Takes a lock in the run directory without waiting; `None` when another process has it. It is
+/// released when the file is closed.
+fn try_lock(store: &Store, name: &str) -> Result<Option<File>, StoreError> {
+    let path = store.run_dir().join(name);
+    let failed = |source| StoreError::Io {
+        action: "lock",
+        path: path.clone(),
+        source,
+    };
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 /// Removes containers that were to remove themselves, and whose supervisor died before it did.

@@ -16,6 +16,7 @@ mod registry;
 mod resume;
 mod run;
 mod throttle;
+mod undoing;
 mod usage;
 mod users;
 

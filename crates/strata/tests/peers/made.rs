@@ -200,10 +200,11 @@ pub(crate) fn make(place: &Place, form: &Form, registry: &Registry) {
         place.podman(&["manifest", "push", "-q", "--all", "localhost/list", &layout]);
     }
     for command in form.commands {
+        // The names of temporary directories have any letters: what they could hold goes first.
         let command = command
+            .replace("TO", &to)
             .replace("LIST", &place.text(&list))
-            .replace("DIR", &place.text(&directory))
-            .replace("TO", &to);
+            .replace("DIR", &place.text(&directory));
         let words: Vec<&str> = command.split(' ').collect();
         match words[0] {
             "podman" => drop(place.podman(&words[1..])),

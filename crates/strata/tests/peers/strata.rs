@@ -39,6 +39,7 @@ impl<'a> Strata<'a> {
         command
             .env("STRATA_ROOT", self.directory.join("root"))
             .env("STRATA_RUN", self.directory.join("run"))
+            .env("STRATA_UNDO_WINDOW", "0")
             .envs(self.form.map(|form| ("STRATA_LAYER_FORM", form)));
         command
     }

@@ -5,15 +5,15 @@ use std::error::Error;
 use std::io::Read;
 use std::path::Path;
 
-use layer::{Compression, LayerDir};
-use oci::{Descriptor, DiffId, Digest, MediaType};
+use layer::LayerDir;
+use oci::{DiffId, Digest, MediaType};
 use store::{
     BlobSource, Damage, Finding, Flaw, Mend, NewLayer, Renewed, Role, Scratch, Store, StoreError,
 };
 
 use super::fetch::fetch;
 use super::{FsckError, Outcome, State, probes};
-use crate::ops::layers::{compress, unpack};
+use crate::ops::layers::unpack;
 use crate::ops::tidy;
 use crate::{Engine, describe};
 
@@ -124,17 +124,18 @@ impl<'a> Repair<'a> {
         if *flaw != Flaw::Content && self.store.record_sound_blob(digest, media_type)? {
             return Ok(renewed(&Renewed::Recorded));
         }
+        if let Role::Layer(layer) = role
+            && self.has_sound_tar(&layer)?
+        {
+            self.store.drop_blob(digest)?;
+            return Ok(renewed(&Renewed::Dropped));
+        }
         let mut why = "nothing tells what it was".to_owned();
         if let Some(source) = &source {
             match self.fetch_blob(source) {
                 Ok(renewal) => return Ok(renewed(&renewal)),
                 Err(failure) => why = failure,
             }
-        }
-        if let Role::Layer(layer) = role
-            && self.has_sound_tar(&layer)?
-        {
-            return self.compressed(digest, &layer);
         }
         self.store.set_aside(path)?;
         if role == Role::Manifest {
@@ -147,41 +148,6 @@ impl<'a> Repair<'a> {
         let descriptor = &source.descriptor;
         let take = |reader: &mut (dyn Read + Send)| self.store.renew_blob(descriptor, reader);
         fetch(self.engine, source, take).map(Renewed::Fetched)
-    }
-
-    /// A layer that was compressed here is compressed again, to the same bytes. One that was
-    /// compressed elsewhere is dropped, as its content is there.
-    fn compressed(&self, digest: &Digest, layer: &DiffId) -> Result<State, FsckError> {
-        for compression in [Compression::DEFAULT, Compression::ZSTD] {
-            if self.compressed_so(digest, layer, compression)? {
-                return Ok(renewed(&Renewed::Derived("its tar")));
-            }
-        }
-        self.store.drop_blob(digest)?;
-        Ok(renewed(&Renewed::Dropped))
-    }
-
-    fn compressed_so(
-        &self,
-        digest: &Digest,
-        layer: &DiffId,
-        compression: Compression,
-    ) -> Result<bool, FsckError> {
-        let Some(mut tar) = self.store.open_blob(layer.digest())? else {
-            return Ok(false);
-        };
-        let mut blob = self.store.new_blob()?;
-        let media_type = match compress(&mut tar, &mut blob, compression) {
-            Ok(media_type) => media_type,
-            Err(_) => return Ok(false),
-        };
-        if blob.digest() != *digest {
-            return Ok(false);
-        }
-        let written = blob.reopen()?;
-        let descriptor = Descriptor::new(&media_type.0, *digest, blob.size());
-        self.store.renew_blob(&descriptor, &mut { written })?;
-        Ok(true)
     }
 
     /// Tells whether a layer's tar is right, by reading it.
