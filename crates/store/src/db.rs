@@ -245,7 +245,10 @@ pub(crate) fn open(path: &Path, missing: Missing) -> rusqlite::Result<Connection
     let connection = Connection::open_with_flags(path, flags)?;
     // Before anything that may meet a lock, or concurrent first openings fail.
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // The last process to close would otherwise pay two fsyncs; `mark_synced` checkpoints.
+    // Only `Store::checkpoint` writes the log into the database, and its copy. The last process to
+    // close would otherwise pay two fsyncs.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(connection)

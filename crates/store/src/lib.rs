@@ -10,6 +10,7 @@ mod build;
 mod change;
 mod container;
 mod db;
+mod db_copy;
 mod error;
 mod exchange;
 mod format;
@@ -37,6 +38,7 @@ mod tag_document;
 mod timestamp;
 mod undo;
 mod upload;
+mod wal;
 
 pub use archive::{
     Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, Pick, SavedImage, save,
@@ -53,8 +55,9 @@ pub use exchange::{
     push,
 };
 pub use fsck::{
-    BlobSource, CheckedLayer, Damage, Depth, Finding, Flaw, Hashed, Held, IndexProbe, LayerProbe,
-    Mend, NeededBy, Probes, Renewed, Report, Role, Totals,
+    BlobSource, CheckedLayer, Damage, DatabaseCheck, DatabaseRepair, Depth, Finding, Flaw, Hashed,
+    Held, IndexProbe, LayerProbe, Mend, NeededBy, Probes, Renewed, Report, Role, Totals,
+    examine_database, repair_database,
 };
 pub use image::{ImageRecord, NewImage};
 pub use journal::{JournalEntry, PastImage};

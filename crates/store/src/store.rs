@@ -3,7 +3,7 @@
 //! ```text
 //! root/
 //!   format          version and feature sets
-//!   db.sqlite       records
+//!   db.sqlite       records; beside it its log, a copy and checksums
 //!   lock            the root's lock
 //!   open.lock       held while the store is made, migrated or recovered
 //!   blobs/sha256/   content as transferred
@@ -65,6 +65,8 @@ struct Inner {
     run: PathBuf,
     boot_id: String,
     connection: Mutex<Connection>,
+    /// After the connection: closing it takes away the locks that SQLite has on the file.
+    database: OnceLock<File>,
     read_only: Vec<String>,
     recovery: OnceLock<Recovery>,
 }
@@ -103,6 +105,7 @@ impl Store {
             run: run.to_owned(),
             boot_id,
             connection: Mutex::new(connection),
+            database: OnceLock::new(),
             read_only,
             recovery: OnceLock::new(),
         };
@@ -200,6 +203,16 @@ impl Store {
         })
     }
 
+    /// Returns the database's own file, to be read as bytes.
+    pub(crate) fn database_file(&self) -> Result<&File, StoreError> {
+        if let Some(file) = self.inner.database.get() {
+            return Ok(file);
+        }
+        let path = self.root().join("db.sqlite");
+        let file = File::open(&path).map_err(at("open", &path))?;
+        Ok(self.inner.database.get_or_init(|| file))
+    }
+
     /// Runs `work` on the connection, outside a transaction.
     pub(crate) fn read<T>(
         &self,
@@ -216,8 +229,13 @@ impl Store {
     ) -> Result<T, E> {
         self.check_writable()?;
         let connection = self.inner.connection.lock();
-        let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
-        self.scope.transaction(|| db::write(connection, work))
+        let mut connection = connection.unwrap_or_else(PoisonError::into_inner);
+        let value = self
+            .scope
+            .transaction(|| db::write(&mut connection, work))?;
+        drop(connection);
+        self.shorten_log()?;
+        Ok(value)
     }
 
     /// Runs `work` in one write transaction that is on disk, with all before it, on return.
@@ -322,7 +340,7 @@ fn open_database(root: &Path) -> Result<Connection, StoreError> {
 }
 
 /// WAL needs shared memory between the processes, which network file systems do not give.
-fn journal_mode(root: &Path) -> Result<&'static str, StoreError> {
+pub(crate) fn journal_mode(root: &Path) -> Result<&'static str, StoreError> {
     const NFS: i64 = 0x6969;
     const SMB: i64 = 0x517b;
     const CIFS: i64 = 0xff53_4d42;

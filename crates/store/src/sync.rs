@@ -63,11 +63,7 @@ impl Store {
         if self.has_unsynced()? {
             self.sync()?;
         }
-        self.read(|connection| {
-            // Busy readers make this incomplete, which is no failure.
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            Ok(())
-        })
+        self.checkpoint()
     }
 
     fn sync(&self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci::{DiffId, Digest};
 
@@ -42,27 +42,31 @@ impl Listing {
         })
     }
 
-    /// Counts the files and directories that no record names.
-    pub(super) fn unused(&self, records: &Records) -> usize {
-        let is_blob = |name: &&String| {
-            Digest::from_hex(name).is_some_and(|digest| records.blobs.contains_key(&digest))
-        };
-        let is_layer = |name: &&String| {
-            Digest::from_hex(name).is_some_and(|digest| records.layers.contains_key(&digest))
-        };
+    /// Returns the files and directories that no record names.
+    pub(super) fn unused(&self, store: &Store, records: &Records) -> Vec<PathBuf> {
         let containers: HashSet<&str> = records
             .containers
             .iter()
             .map(|found| found.id.as_str())
             .collect();
-        let used = self.blobs.iter().filter(is_blob).count()
-            + self.layers.iter().filter(is_layer).count()
-            + self
-                .containers
-                .iter()
-                .filter(|name| containers.contains(name.as_str()))
-                .count();
-        self.blobs.len() + self.layers.len() + self.containers.len() - used
+        let is_blob = |name: &str| {
+            Digest::from_hex(name).is_some_and(|digest| records.blobs.contains_key(&digest))
+        };
+        let is_layer = |name: &str| {
+            Digest::from_hex(name).is_some_and(|digest| records.layers.contains_key(&digest))
+        };
+        let mut unused = Vec::new();
+        let mut add = |directory: &str, names: &[String], is_used: &dyn Fn(&str) -> bool| {
+            let directory = store.root().join(directory);
+            let names = names.iter().filter(|name| !is_used(name));
+            unused.extend(names.map(|name| directory.join(name)));
+        };
+        add("blobs/sha256", &self.blobs, &is_blob);
+        add("layers", &self.layers, &is_layer);
+        add("containers", &self.containers, &|name| {
+            containers.contains(name)
+        });
+        unused
     }
 }
 

@@ -23,6 +23,10 @@ pub struct Finding {
 pub struct NeededBy {
     /// Tags, or the id of an image that has none. Sorted.
     pub images: Vec<String>,
+    /// Names with digest under which registries have these images. Sorted.
+    pub sources: Vec<String>,
+    /// Whether an undo would bring back something that needs it.
+    pub is_held: bool,
     /// Names of containers. Sorted.
     pub containers: Vec<String>,
     /// Names of those of them that run.
@@ -53,6 +57,8 @@ pub enum Damage {
         /// How many frames there are.
         frames: u32,
     },
+    /// The second copy of the database or its checksums are not as they were written.
+    Copy,
     /// A directory of the store is not there.
     MissingDirectory,
     /// Others than the owner may enter a directory of the store.
@@ -147,6 +153,13 @@ pub enum Flaw {
     },
 }
 
+impl NeededBy {
+    /// Tells whether no image, tag or container needs it; an undo may.
+    pub fn is_nobody(&self) -> bool {
+        self.images.is_empty() && self.containers.is_empty()
+    }
+}
+
 impl Finding {
     /// Returns the blob or layer that is damaged.
     pub fn digest(&self) -> Option<Digest> {
@@ -168,6 +181,7 @@ impl Damage {
             Self::Database { .. } => "database",
             Self::Pages { .. } => "pages",
             Self::Log { .. } => "log",
+            Self::Copy => "copy",
             Self::MissingDirectory => "directory",
             Self::Permissions { .. } => "permissions",
             Self::Blob { .. } => "blob",
@@ -197,6 +211,7 @@ impl fmt::Display for Damage {
             Self::Log { frame, frames } => {
                 write!(f, "database log changed: frame {frame} of {frames}")
             }
+            Self::Copy => f.write_str("copy of the database, or its checksums, changed"),
             Self::MissingDirectory => f.write_str("directory is missing"),
             Self::Permissions { mode } => {
                 write!(f, "directory has mode {mode:04o}, which lets others in")

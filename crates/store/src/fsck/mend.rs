@@ -41,6 +41,16 @@ pub(crate) enum Change {
     },
 }
 
+impl Mend {
+    /// Returns the name whose image is lost: all that can be done is to remove it.
+    pub fn lost_name(&self) -> Option<&str> {
+        match &self.0 {
+            Change::DeleteTag { name } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 impl Store {
     /// Makes rows right, all in one transaction that is on disk on return.
     pub fn mend(&self, mends: &[&Mend]) -> Result<(), StoreError> {

@@ -1,12 +1,13 @@
 //! All records, as they are: what cannot be read is a finding, not an error.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use oci::{DiffId, Digest, Reference};
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 
 use super::{Damage, Finding, NeededBy, Role};
-use crate::{ContainerRecord, Store, StoreError, db};
+use crate::held::{self, Whose};
+use crate::{ContainerRecord, Store, StoreError, Timestamp, db};
 
 /// What is recorded of a blob.
 #[derive(Debug, Clone)]
@@ -73,6 +74,8 @@ pub(crate) struct Records {
     pub(crate) served: Vec<(String, Digest, Option<Digest>)>,
     /// Tag and part.
     pub(crate) served_parts: Vec<(String, Digest)>,
+    /// Blobs and layers that are kept for an undo.
+    pub(crate) held: HashSet<Digest>,
 }
 
 impl Records {
@@ -148,6 +151,8 @@ impl Reader<'_> {
             })
         })?;
         self.rest(&mut records)?;
+        self.history()?;
+        records.held = self.held()?;
         Ok(records)
     }
 
@@ -181,6 +186,44 @@ impl Reader<'_> {
             Ok((row.get(0)?, db::digest(row, 1)?))
         })?;
         Ok(())
+    }
+
+    /// Reads what only tells of the past, to see whether it can be read.
+    fn history(&mut self) -> Result<(), StoreError> {
+        // The table, its digests, and a column that is text.
+        let tables: [(&'static str, &str, &str); 7] = [
+            ("tag_journal", "before, after", "name"),
+            ("origins", "digest", "repository"),
+            ("uploads", "digest", "url"),
+            (
+                "undo_tags",
+                "image, manifest, document, after_image, after_document",
+                "name",
+            ),
+            ("undo_parts", "part", "name"),
+            ("undo_digests", "digest, image, after_image", "repository"),
+            ("undo_images", "id, manifest, parent", "labels"),
+        ];
+        for (table, digests, text) in tables {
+            let count = digests.split(',').count();
+            let query = format!("SELECT {digests}, {text} FROM {table}");
+            self.rows(table, &query, |row| {
+                for column in 0..count {
+                    db::optional_digest(row, column)?;
+                }
+                row.get::<_, String>(count).map(drop)
+            })?;
+        }
+        let query = "SELECT command, kind FROM operations";
+        self.rows("operations", query, |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?;
+        Ok(())
+    }
+
+    fn held(&mut self) -> Result<HashSet<Digest>, StoreError> {
+        let held = held::held(self.connection, Whose::All, Timestamp::now())?;
+        Ok(held.layers.into_iter().chain(held.blobs).collect())
     }
 
     /// Reads the rows of one table. One of the wrong shape is a finding.
@@ -219,6 +262,10 @@ impl Reader<'_> {
 pub(crate) struct Needs {
     /// Names by image.
     names: HashMap<Digest, Vec<String>>,
+    /// Under which names with digest registries have an image.
+    sources: HashMap<Digest, Vec<String>>,
+    /// What is kept for an undo.
+    held: HashSet<Digest>,
     /// Images by blob or layer.
     images: HashMap<Digest, BTreeSet<Digest>>,
     /// Tags by part of what they lead to.
@@ -235,13 +282,17 @@ impl Needs {
             let name = familiar(&tag.name);
             needs.names.entry(tag.image).or_default().push(name);
         }
+        needs.held.clone_from(&records.held);
         for (repository, digest, image) in &records.repo_digests {
+            let name = match Reference::parse(repository) {
+                Ok(name) => name.with_digest(*digest).familiar(),
+                Err(_) => format!("{repository}@{digest}"),
+            };
+            needs.sources.entry(*image).or_default().push(name);
+        }
+        for (image, sources) in &needs.sources {
             if !needs.names.contains_key(image) {
-                let name = match Reference::parse(repository) {
-                    Ok(name) => name.with_digest(*digest).familiar(),
-                    Err(_) => format!("{repository}@{digest}"),
-                };
-                needs.names.insert(*image, vec![name]);
+                needs.names.insert(*image, sources.clone());
             }
         }
         let mut by_layer: HashMap<Digest, BTreeSet<Digest>> = HashMap::new();
@@ -326,10 +377,16 @@ impl Needs {
             .flat_map(|image| self.names(image))
             .collect();
         images.extend(self.tags.get(part).into_iter().flatten().cloned());
+        let sources: BTreeSet<String> = self
+            .images(part)
+            .flat_map(|image| self.sources.get(image).into_iter().flatten().cloned())
+            .collect();
         let users = self.containers.get(part);
         let users = || users.into_iter().flatten();
         NeededBy {
             images: images.into_iter().collect(),
+            sources: sources.into_iter().collect(),
+            is_held: self.held.contains(part),
             containers: users().map(|(name, _)| name.clone()).collect(),
             running: users()
                 .filter(|(_, is_running)| **is_running)

@@ -177,11 +177,26 @@ impl Store {
 
     /// Forgets a blob that can be made or fetched again. Its file goes to the trash.
     pub fn drop_blob(&self, digest: &Digest) -> Result<(), StoreError> {
+        self.forget_blob(digest)?;
+        self.discard(&self.blob_path(digest))
+    }
+
+    /// Forgets a blob whose file is not there any more.
+    pub fn forget_blob(&self, digest: &Digest) -> Result<(), StoreError> {
         self.write_durably(|tx| {
             tx.execute("DELETE FROM blobs WHERE digest = ?1", [digest.as_bytes()])?;
             Ok(())
-        })?;
-        self.discard(&self.blob_path(digest))
+        })
+    }
+
+    /// Forgets a layer whose tar is not there any more, with the steps that made it.
+    pub fn forget_layer(&self, layer: &DiffId) -> Result<(), StoreError> {
+        let key = layer.digest().as_bytes();
+        self.write_durably(|tx| {
+            tx.execute("DELETE FROM layers WHERE diff_id = ?1", [key])?;
+            tx.execute("DELETE FROM steps WHERE layer = ?1", [key])?;
+            Ok(())
+        })
     }
 
     /// Moves a damaged file out of the way: what is not there is not used. It is kept in

@@ -7,6 +7,7 @@ use oci::DiffId;
 
 use super::records::{Needs, Records};
 use super::{Finding, Hashed, documents, files, hashes, relations};
+use crate::sweep::disk_usage;
 use crate::{Store, StoreError};
 
 /// How much is read.
@@ -83,6 +84,8 @@ pub struct Totals {
     pub bytes: u64,
     /// Files and directories that no record names: the next sweep takes them.
     pub unused: usize,
+    /// The bytes that they take on disk.
+    pub unused_bytes: u64,
     /// Partial downloads and scratch.
     pub ingest: usize,
     /// What waits to be deleted.
@@ -97,6 +100,7 @@ impl Store {
         // Before the records: what is renamed into place later has its row later too.
         let listing = files::Listing::read(self)?;
         let (records, unreadable) = Records::read(self)?;
+        let unused = listing.unused(self, &records);
         let mut report = Report {
             findings: unreadable,
             totals: Totals {
@@ -106,7 +110,8 @@ impl Store {
                 blobs: records.blobs.len(),
                 ingest: listing.ingest,
                 trash: listing.trash,
-                unused: listing.unused(&records),
+                unused: unused.len(),
+                unused_bytes: unused.iter().map(|path| disk_usage(path)).sum(),
                 ..Totals::default()
             },
         };

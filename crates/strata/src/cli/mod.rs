@@ -45,6 +45,7 @@ mod run;
 mod save;
 mod session;
 mod start;
+mod system_fsck;
 mod table;
 mod tag;
 mod template;

@@ -9,7 +9,7 @@ use super::session::Session;
 use super::{
     background, build, builder_prune, commit, container_start, copy, export, history, image_prune,
     images, import, info, inspect, load, login, logs, manifest, monitor, ps, pull, push, reflog,
-    registry_serve, rm, rmi, run, save, tag, undo, version,
+    registry_serve, rm, rmi, run, save, system_fsck, tag, undo, version,
 };
 
 /// All commands.
@@ -50,6 +50,7 @@ const COMMANDS: &[&Command] = &[
     &run::CREATE,
     &run::RUN,
     &save::COMMAND,
+    &system_fsck::COMMAND,
     &tag::COMMAND,
     &undo::COMMAND,
     &version::COMMAND,

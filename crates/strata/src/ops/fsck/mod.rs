@@ -1,8 +1,11 @@
 //! Checking the store, and putting right what can be.
 //!
 //! Nothing is locked away from other commands: a check holds the store's lock shared, so that no
-//! sweep removes what is looked at, and a repair replaces one file after the other by renames.
+//! sweep removes what is looked at, and a repair replaces one file after the other by renames. Only the
+//! repair of the database, which comes first, waits until it is alone.
 
+mod advice;
+mod database;
 mod fetch;
 mod probes;
 mod repair;
@@ -13,6 +16,7 @@ use registry::ClientError;
 use store::{Depth, Finding, Hashed, StoreError, Totals};
 
 use crate::Engine;
+pub use database::{DatabaseOutcome, examine_database};
 use repair::Repair;
 
 /// Whether damage is put right.
@@ -62,8 +66,6 @@ pub struct Outcome {
     pub finding: Finding,
     /// What became of it.
     pub state: State,
-    /// What people can do about it.
-    pub advice: Option<String>,
 }
 
 /// A check that ended.
@@ -73,13 +75,28 @@ pub struct Checked {
     pub outcomes: Vec<Outcome>,
     /// What was looked at.
     pub totals: Totals,
+    /// What is worth a word without being damage.
+    pub notes: Vec<String>,
 }
 
 impl Checked {
+    /// Returns how much damage is left.
+    pub fn left(&self) -> usize {
+        let is_left = |outcome: &&Outcome| !matches!(outcome.state, State::Repaired { .. });
+        self.outcomes.iter().filter(is_left).count()
+    }
+
+    /// Puts what was found of the database first.
+    #[must_use]
+    pub fn after(mut self, database: DatabaseOutcome) -> Self {
+        self.outcomes.splice(0..0, database.outcomes);
+        self.notes.splice(0..0, database.notes);
+        self
+    }
+
     /// Tells whether the store is as it was written, or is again.
     pub fn is_sound(&self) -> bool {
-        let is_repaired = |outcome: &Outcome| matches!(outcome.state, State::Repaired { .. });
-        self.outcomes.iter().all(is_repaired)
+        self.left() == 0
     }
 }
 
@@ -87,11 +104,21 @@ impl Checked {
 /// contradict a record.
 const ROUNDS: usize = 3;
 
-/// Checks an open store. `progress` is told how far hashing is, from several threads.
+/// Whether all images that the store had are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Records {
+    /// They are.
+    Whole,
+    /// The repair of the database may have lost some.
+    MayBeLost,
+}
+
+/// Checks an open store. `records` is what the repair of the database says; `progress` is told how far hashing is, from several threads.
 pub fn fsck(
     engine: &Engine,
     depth: Depth,
     mode: Mode,
+    records: Records,
     progress: &(dyn Fn(Hashed) + Sync),
 ) -> Result<Checked, FsckError> {
     let store = engine.store();
@@ -100,10 +127,14 @@ pub fn fsck(
         Mode::Check => None,
     };
     let lock = store.lock_shared()?;
+    let found_again = match (mode, records) {
+        (Mode::Repair, Records::MayBeLost) => store.find_images()?,
+        (Mode::Repair, Records::Whole) | (Mode::Check, _) => Vec::new(),
+    };
     let report = probes::examine(store, depth, progress)?;
     let mut checked = Checked {
-        outcomes: Vec::new(),
         totals: report.totals,
+        ..Checked::default()
     };
     let mut findings = report.findings;
     for round in 1..=ROUNDS {
@@ -125,6 +156,18 @@ pub fn fsck(
     drop(lock);
     if held.is_some() {
         store.discard_retired()?;
+        store.renew_database_copy()?;
+    }
+    for id in found_again {
+        let names = store.image(&id)?.map_or_else(Vec::new, |image| image.tags);
+        let names: Vec<String> = names.iter().map(oci::Reference::familiar).collect();
+        checked.notes.push(match names.is_empty() {
+            true => format!("image {id} had lost its record and was found again, without a name"),
+            false => format!(
+                "image {id} had lost its record and was found again: {}",
+                names.join(", ")
+            ),
+        });
     }
     Ok(checked)
 }
@@ -140,7 +183,6 @@ fn is_known(checked: &Checked, finding: &Finding) -> bool {
 
 fn found(finding: Finding) -> Outcome {
     Outcome {
-        advice: Some("strata system fsck --repair".to_owned()),
         finding,
         state: State::Found,
     }

@@ -44,6 +44,7 @@ fn order(damage: &Damage) -> u8 {
         | Damage::Database { .. }
         | Damage::Pages { .. }
         | Damage::Log { .. }
+        | Damage::Copy
         | Damage::Container { .. }
         | Damage::Record { .. } => 6,
     }
@@ -67,12 +68,7 @@ impl<'a> Repair<'a> {
         let mut outcomes = Vec::new();
         for finding in findings {
             let state = self.repair(&finding)?;
-            let advice = advice(&finding, &state);
-            outcomes.push(Outcome {
-                finding,
-                state,
-                advice,
-            });
+            outcomes.push(Outcome { finding, state });
         }
         self.mend(&mut outcomes)?;
         Ok(outcomes)
@@ -84,17 +80,29 @@ impl<'a> Repair<'a> {
                 self.store.renew_directory(&finding.path)?;
                 Ok(repaired("made as it has to be"))
             }
-            Damage::Blob { digest, role, flaw } => self.blob(digest, *role, flaw, &finding.path),
-            Damage::Tar { layer, flaw } => self.tar(layer, flaw, &finding.path),
+            Damage::Blob { digest, role, flaw } => {
+                let state = self.blob(digest, *role, flaw, &finding.path)?;
+                self.forget_unneeded(finding, state)
+            }
+            Damage::Tar { layer, flaw } => {
+                let state = self.tar(layer, flaw, &finding.path)?;
+                self.forget_unneeded(finding, state)
+            }
             Damage::Index { layer, .. } => self.index(layer),
             Damage::Tree { layer, .. } => self.tree(layer),
             Damage::Container { .. } => Ok(left("what was written in it has no other copy")),
+            Damage::Record {
+                mend: Some(mend), ..
+            } if mend.lost_name().is_some() => {
+                Ok(left("its image is lost, so the name was removed"))
+            }
             Damage::Record { mend: Some(_), .. } => Ok(repaired("record made right")),
             Damage::Record { mend: None, .. } => Ok(left("nothing tells what it was")),
             Damage::Format
             | Damage::Database { .. }
             | Damage::Pages { .. }
-            | Damage::Log { .. } => Ok(State::Found),
+            | Damage::Log { .. }
+            | Damage::Copy => Ok(State::Found),
         }
     }
 
@@ -108,6 +116,22 @@ impl<'a> Repair<'a> {
             })
             .collect();
         Ok(self.store.mend(&mends)?)
+    }
+
+    /// Forgets what is lost and what no image, tag or container needs.
+    fn forget_unneeded(&self, finding: &Finding, state: State) -> Result<State, FsckError> {
+        if !matches!(state, State::Left { .. }) || !finding.needed_by.is_nobody() {
+            return Ok(state);
+        }
+        match &finding.damage {
+            Damage::Blob { digest, .. } => self.store.forget_blob(digest)?,
+            Damage::Tar { layer, .. } => self.store.forget_layer(layer)?,
+            _ => return Ok(state),
+        }
+        Ok(repaired(match finding.needed_by.is_held {
+            true => "forgotten: only an undo would have needed it",
+            false => "forgotten: nothing needs it",
+        }))
     }
 
     fn blob(
@@ -137,11 +161,11 @@ impl<'a> Repair<'a> {
                 Err(failure) => why = failure,
             }
         }
-        self.store.set_aside(path)?;
+        let kept = self.store.set_aside(path)?;
         if role == Role::Manifest {
             self.store.forget_document(digest)?;
         }
-        Ok(left(&why))
+        Ok(left(&with_kept(why, kept.as_deref())))
     }
 
     fn fetch_blob(&self, source: &BlobSource) -> Result<Renewed, String> {
@@ -176,8 +200,8 @@ impl<'a> Repair<'a> {
                 Err(failure) => why = failure,
             }
         }
-        self.store.set_aside(path)?;
-        Ok(left(&why))
+        let kept = self.store.set_aside(path)?;
+        Ok(left(&with_kept(why, kept.as_deref())))
     }
 
     /// Records a layer again whose files are right.
@@ -213,9 +237,13 @@ impl<'a> Repair<'a> {
             return fetch(self.engine, source, take).map(Renewed::Fetched);
         }
         let from_blob = || -> Result<(), String> {
-            let blob = self.store.open_blob(&digest).map_err(|error| describe(&error))?;
+            let blob = self
+                .store
+                .open_blob(&digest)
+                .map_err(|error| describe(&error))?;
             let mut blob = blob.ok_or_else(|| "its compressed form is not here".to_owned())?;
-            self.unpack(layer, &mut blob).map_err(|error| describe(&error))
+            self.unpack(layer, &mut blob)
+                .map_err(|error| describe(&error))
         };
         if from_blob().is_ok() {
             return Ok(Renewed::Derived("its compressed form"));
@@ -224,11 +252,7 @@ impl<'a> Repair<'a> {
         from_blob().map(|()| fetched)
     }
 
-    fn unpack(
-        &self,
-        layer: &DiffId,
-        blob: &mut (dyn Read + Send),
-    ) -> Result<(), UnpackError> {
+    fn unpack(&self, layer: &DiffId, blob: &mut (dyn Read + Send)) -> Result<(), UnpackError> {
         let scratch = self.store.scratch()?;
         let unpacked = unpack(blob, scratch.path()).map_err(UnpackError::Unpack)?;
         if unpacked.diff_id != *layer {
@@ -302,6 +326,13 @@ fn repaired(how: &str) -> State {
     }
 }
 
+fn with_kept(why: String, kept: Option<&Path>) -> String {
+    match kept {
+        Some(kept) => format!("{why}; the damaged file is kept as `{}`", kept.display()),
+        None => why,
+    }
+}
+
 fn left(why: &str) -> State {
     State::Left {
         why: why.to_owned(),
@@ -318,29 +349,5 @@ fn renewed(renewal: &Renewed) -> State {
                 "dropped: its layer is here, and is compressed again when it is pushed".to_owned()
             }
         },
-    }
-}
-
-/// Says what people can do.
-fn advice(finding: &Finding, state: &State) -> Option<String> {
-    let needed_by = &finding.needed_by;
-    match (state, &finding.damage) {
-        (State::Repaired { .. }, Damage::Tar { .. } | Damage::Index { .. } | Damage::Tree { .. }) => {
-            let running = needed_by.running.join(", ");
-            (!running.is_empty()).then(|| format!("restart, as they use the damaged file: {running}"))
-        }
-        (State::Repaired { .. }, _) => None,
-        (_, Damage::Container { .. }) => {
-            let names = needed_by.containers.join(" ");
-            Some(format!("strata rm {names}"))
-        }
-        (_, Damage::Blob { role: Role::Manifest, .. }) => Some(
-            "the images run, but get a new digest when they are pushed; strata pull brings the old one back".to_owned(),
-        ),
-        (_, Damage::Blob { .. } | Damage::Tar { .. }) => {
-            let name = needed_by.images.first();
-            name.map(|name| format!("strata pull {name}, or build or load it again"))
-        }
-        (_, _) => None,
     }
 }
