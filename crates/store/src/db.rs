@@ -231,6 +231,8 @@ pub(crate) enum Missing {
 /// What the version of the tables says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Schema {
+    /// There are no tables. A store that was made has some.
+    Empty,
     Current,
     Older,
     Newer(i32),
@@ -256,6 +258,9 @@ pub(crate) fn open(path: &Path, missing: Missing) -> rusqlite::Result<Connection
 
 pub(crate) fn schema(connection: &Connection) -> rusqlite::Result<Schema> {
     let version = version(connection)?;
+    if version == 0 {
+        return Ok(Schema::Empty);
+    }
     Ok(match version.cmp(&SCHEMA_VERSION) {
         std::cmp::Ordering::Less => Schema::Older,
         std::cmp::Ordering::Equal => Schema::Current,
@@ -265,6 +270,12 @@ pub(crate) fn schema(connection: &Connection) -> rusqlite::Result<Schema> {
 
 fn version(connection: &Connection) -> rusqlite::Result<i32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Returns the error that a database has no tables.
+pub(crate) fn no_tables() -> rusqlite::Error {
+    let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+    rusqlite::Error::SqliteFailure(error, Some("it has no tables".to_owned()))
 }
 
 /// Brings the tables up to date, in one transaction. The caller holds the store's opening lock.

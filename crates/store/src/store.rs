@@ -323,6 +323,7 @@ fn open_database(root: &Path) -> Result<Connection, StoreError> {
     let path = root.join("db.sqlite");
     let mut connection = db::open(&path, Missing::Refuse)?;
     match db::schema(&connection)? {
+        Schema::Empty => Err(db::no_tables().into()),
         Schema::Current => Ok(connection),
         Schema::Older => {
             let lock_path = root.join("open.lock");

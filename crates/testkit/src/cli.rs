@@ -253,7 +253,7 @@ const BACKGROUND: Duration = Duration::from_secs(20);
 impl CommandLine {
     /// Waits until no process works in the directory: commands leave work to the background, which
     /// would make files again that are being deleted here.
-    fn wait_for_background(&self) {
+    pub fn wait_for_background(&self) {
         let root = format!("STRATA_ROOT={}", self.path("root").display());
         let started = Instant::now();
         while started.elapsed() < BACKGROUND && is_at_work(&root) {

@@ -226,8 +226,12 @@ pub(super) fn said(connection: &Connection) -> rusqlite::Result<Vec<String>> {
         what.push(format!("a row of table {table} leads nowhere"));
     }
     drop(rows);
-    if what.is_empty() && matches!(db::schema(connection)?, Schema::Current) {
-        what.extend(wrong_schema(connection)?);
+    if what.is_empty() {
+        match db::schema(connection)? {
+            Schema::Empty => what.push("it has no tables".to_owned()),
+            Schema::Current => what.extend(wrong_schema(connection)?),
+            Schema::Older | Schema::Newer(_) => {}
+        }
     }
     Ok(what)
 }

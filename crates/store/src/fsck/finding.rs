@@ -101,6 +101,12 @@ pub enum Damage {
         /// Its id.
         id: String,
     },
+    /// The record of a container was lost. What was written in it is put aside, as nothing else would
+    /// keep it from being swept.
+    LostContainer {
+        /// Its id.
+        id: String,
+    },
     /// A row contradicts other rows or files.
     Record {
         /// Its table.
@@ -132,6 +138,8 @@ pub enum Role {
 pub enum Flaw {
     /// It is not there.
     Missing,
+    /// It is there, and no record tells of it.
+    Unrecorded,
     /// It has another length than was recorded.
     Size {
         /// The recorded one.
@@ -188,7 +196,7 @@ impl Damage {
             Self::Tar { .. } => "tar",
             Self::Index { .. } => "index",
             Self::Tree { .. } => "tree",
-            Self::Container { .. } => "container",
+            Self::Container { .. } | Self::LostContainer { .. } => "container",
             Self::Record { .. } => "record",
         }
     }
@@ -221,6 +229,7 @@ impl fmt::Display for Damage {
             Self::Index { flaw, .. } => write!(f, "index of a layer {flaw}"),
             Self::Tree { what, .. } => write!(f, "unpacked layer: {what}"),
             Self::Container { .. } => f.write_str("directory of a container is missing"),
+            Self::LostContainer { .. } => f.write_str("record of a container is lost"),
             Self::Record {
                 table, row, what, ..
             } => write!(f, "table {table}, {row}: {what}"),
@@ -243,6 +252,7 @@ impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("is missing"),
+            Self::Unrecorded => f.write_str("has no record"),
             Self::Size { expected, found } => {
                 write!(f, "has {found} bytes instead of {expected}")
             }

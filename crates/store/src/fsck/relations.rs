@@ -1,6 +1,7 @@
 //! Records against records.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use oci::{DiffId, Digest, ImageId, MediaType, Reference};
 
@@ -152,13 +153,14 @@ impl Check<'_> {
         if is_there || !self.missing.insert(*digest) {
             return;
         }
+        let path = self.store.blob_path(digest);
         self.findings.push(Finding {
             damage: Damage::Blob {
                 digest: *digest,
                 role: self.needs.role(digest),
-                flaw: Flaw::Missing,
+                flaw: unrecorded(&path),
             },
-            path: self.store.blob_path(digest),
+            path,
             needed_by: self.needs.by(digest),
         });
     }
@@ -168,12 +170,13 @@ impl Check<'_> {
         if self.records.layers.contains_key(digest) || !self.missing.insert(*digest) {
             return;
         }
+        let path = self.store.layer_dir(layer).join("tar");
         self.findings.push(Finding {
             damage: Damage::Tar {
                 layer: *layer,
-                flaw: Flaw::Missing,
+                flaw: unrecorded(&path),
             },
-            path: self.store.layer_dir(layer).join("tar"),
+            path,
             needed_by: self.needs.by(digest),
         });
     }
@@ -189,6 +192,14 @@ impl Check<'_> {
             path: self.store.root().join("db.sqlite"),
             needed_by: NeededBy::default(),
         });
+    }
+}
+
+/// Says what is wrong with a file that has no record.
+fn unrecorded(path: &Path) -> Flaw {
+    match path.exists() {
+        true => Flaw::Unrecorded,
+        false => Flaw::Missing,
     }
 }
 

@@ -202,22 +202,7 @@ impl Store {
     /// Moves a damaged file out of the way: what is not there is not used. It is kept in
     /// `damaged/`. Returns where it is now; `None` when it was not there.
     pub fn set_aside(&self, path: &Path) -> Result<Option<PathBuf>, StoreError> {
-        let directory = self.root().join(DAMAGED);
-        make_directory(&directory)?;
-        let of = path.parent().and_then(Path::file_name).unwrap_or_default();
-        let name = path.file_name().unwrap_or_default();
-        let name = format!(
-            "{}-{}-{}",
-            of.to_string_lossy(),
-            name.to_string_lossy(),
-            unique_name()
-        );
-        let to = directory.join(name);
-        match fs::rename(path, &to) {
-            Ok(()) => Ok(Some(to)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(at("move", path)(error)),
-        }
+        set_aside(self.root(), path)
     }
 
     /// Moves the unpacked form of a layer aside, so that it is made again. Containers may run on it:
@@ -269,6 +254,25 @@ impl Store {
         make_directory(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))
             .map_err(at("change the mode of", path))
+    }
+}
+
+pub(super) fn set_aside(root: &Path, path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let directory = root.join(DAMAGED);
+    make_directory(&directory)?;
+    let of = path.parent().and_then(Path::file_name).unwrap_or_default();
+    let name = path.file_name().unwrap_or_default();
+    let name = format!(
+        "{}-{}-{}",
+        of.to_string_lossy(),
+        name.to_string_lossy(),
+        unique_name()
+    );
+    let to = directory.join(name);
+    match fs::rename(path, &to) {
+        Ok(()) => Ok(Some(to)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at("move", path)(error)),
     }
 }
 

@@ -8,8 +8,9 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::database::said;
+use super::renew::set_aside;
 use super::salvage::{remove, salvage};
-use super::{Damage, Finding};
+use super::{Damage, Finding, NeededBy};
 use crate::db::{self, Missing};
 use crate::db_copy::{Paths, Sums, SumsFile};
 use crate::error::{at, is_damage};
@@ -27,6 +28,8 @@ pub struct DatabaseRepair {
     pub results: Vec<Result<String, String>>,
     /// Whether records may be lost: images are to be looked for.
     pub lost_records: bool,
+    /// Containers whose record is lost, and where what was written in them is kept.
+    pub lost_containers: Vec<Finding>,
 }
 
 /// How often, every 20 ms, the database is tried to be had alone.
@@ -54,6 +57,9 @@ pub fn repair_database(root: &Path, findings: &[Finding]) -> Result<DatabaseRepa
     for finding in findings {
         let result = repair.one(&finding.damage)?;
         repair.done.results.push(result);
+    }
+    if repair.done.lost_records {
+        repair.keep_containers()?;
     }
     drop(locks);
     Ok(repair.done)
@@ -92,6 +98,35 @@ impl Repair<'_> {
             }
             _ => Ok(Err("nothing is known to do about it".to_owned())),
         }
+    }
+
+    /// Puts the directories of containers aside that have no record any more.
+    fn keep_containers(&mut self) -> Result<(), StoreError> {
+        let connection = db::open(&self.paths.database, Missing::Refuse)?;
+        let directory = self.root.join("containers");
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(at("read", &directory)(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(at("read", &directory))?;
+            let id = entry.file_name().to_string_lossy().into_owned();
+            let query = "SELECT EXISTS (SELECT 1 FROM containers WHERE id = ?1)";
+            if connection.query_row(query, [&id], |row| row.get(0))? {
+                continue;
+            }
+            let path = set_aside(self.root, &entry.path())?;
+            self.done.lost_containers.extend(path.map(|path| Finding {
+                needed_by: NeededBy {
+                    containers: vec![id.clone()],
+                    ..NeededBy::default()
+                },
+                damage: Damage::LostContainer { id },
+                path,
+            }));
+        }
+        Ok(())
     }
 
     fn alone(&self) -> Result<Alone, StoreError> {
@@ -205,10 +240,13 @@ impl Repair<'_> {
         };
         let kept = salvage(self.root, old, journal_mode(self.root)?)?;
         self.done.lost_records = true;
-        let how = format!(
-            "what could be read was written into a new database; the old one is `{}`",
-            kept.display()
-        );
+        let how = match kept {
+            Some(kept) => format!(
+                "what could be read was written into a new database; the old one is `{}`",
+                kept.display()
+            ),
+            None => "a new one was made".to_owned(),
+        };
         self.salvaged = Some(how.clone());
         Ok(Ok(how))
     }

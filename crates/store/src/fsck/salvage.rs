@@ -15,12 +15,13 @@ use crate::error::at;
 use crate::{StoreError, Timestamp};
 
 /// Makes a new database beside the damaged one, which `old` has open if SQLite can open it, and puts
-/// it in its place. Returns where the damaged one is kept. No other process has it open.
+/// it in its place. Returns where the damaged one is kept, if there was
+/// one. No other process has it open.
 pub(super) fn salvage(
     root: &Path,
     old: Option<Connection>,
     journal: &str,
-) -> Result<PathBuf, StoreError> {
+) -> Result<Option<PathBuf>, StoreError> {
     let paths = Paths::of(root);
     let path = root.join("db.sqlite.salvage");
     remove_database(&path)?;
@@ -55,7 +56,7 @@ pub(super) fn salvage(
 
 /// Puts all files of the old database aside. Its own file stays where it is as well, until the new
 /// one replaces it.
-fn put_aside(root: &Path, paths: &Paths) -> Result<PathBuf, StoreError> {
+fn put_aside(root: &Path, paths: &Paths) -> Result<Option<PathBuf>, StoreError> {
     let now = Timestamp::now().0 / 1_000_000_000;
     let kept = root.join(format!("db.sqlite.damaged-{now}"));
     remove(&paths.sums)?;
@@ -75,7 +76,8 @@ fn put_aside(root: &Path, paths: &Paths) -> Result<PathBuf, StoreError> {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(at("link", &paths.database)(error))
         }
-        Ok(()) | Err(_) => Ok(kept),
+        Ok(()) => Ok(Some(kept)),
+        Err(_) => Ok(None),
     }
 }
 

@@ -7,6 +7,8 @@ mod archives;
 mod build;
 mod containers;
 mod copying;
+mod fsck;
+mod fsck_database;
 mod full_disk;
 mod images;
 mod many;

@@ -3,7 +3,7 @@
 use std::io;
 
 use registry::ClientError;
-use store::{Depth, Finding, Hashed, StoreError};
+use store::{Depth, Finding, Hashed, StoreError, Totals};
 
 use super::probes;
 use super::repair::Repair;
@@ -81,9 +81,14 @@ pub fn fsck(
         }
         let outcomes = Repair::new(engine, &findings).run(findings)?;
         checked.outcomes.extend(outcomes);
+        let report = probes::examine(store, Depth::Quick, progress)?;
+        checked.totals = Totals {
+            bytes: checked.totals.bytes,
+            ..report.totals
+        };
         findings = match round {
             ROUNDS => Vec::new(),
-            _ => probes::examine(store, Depth::Quick, progress)?.findings,
+            _ => report.findings,
         };
     }
     drop(lock);

@@ -30,10 +30,16 @@ pub fn examine_database(root: &Path, mode: Mode) -> Result<DatabaseOutcome, Stor
         records: Records::Whole,
     };
     let mut states = vec![State::Found; check.findings.len()];
+    let mut lost = Vec::new();
     if mode == Mode::Repair && !check.findings.is_empty() {
         let repair = repair_database(root, &check.findings)?;
         if repair.lost_records {
             outcome.records = Records::MayBeLost;
+        }
+        for finding in repair.lost_containers {
+            let why = "what was written in it is kept there".to_owned();
+            let state = State::Left { why };
+            lost.push(Outcome { finding, state });
         }
         let results = repair.results.into_iter();
         states = results
@@ -50,6 +56,7 @@ pub fn examine_database(root: &Path, mode: Mode) -> Result<DatabaseOutcome, Stor
         outcome.can_be_opened &= is_harmless || is_repaired;
         outcome.outcomes.push(Outcome { finding, state });
     }
+    outcome.outcomes.extend(lost);
     if !outcome.can_be_opened {
         let note = "nothing else was checked: the database comes first";
         outcome.notes.push(note.to_owned());

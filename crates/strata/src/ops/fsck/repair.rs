@@ -46,6 +46,7 @@ fn order(damage: &Damage) -> u8 {
         | Damage::Log { .. }
         | Damage::Copy
         | Damage::Container { .. }
+        | Damage::LostContainer { .. }
         | Damage::Record { .. } => 6,
     }
 }
@@ -102,7 +103,8 @@ impl<'a> Repair<'a> {
             | Damage::Database { .. }
             | Damage::Pages { .. }
             | Damage::Log { .. }
-            | Damage::Copy => Ok(State::Found),
+            | Damage::Copy
+            | Damage::LostContainer { .. } => Ok(State::Found),
         }
     }
 
