@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::database::said;
 use super::renew::set_aside;
-use super::salvage::{remove, salvage};
+use super::salvage::{fresh, remove, salvage};
 use super::{Damage, Finding, NeededBy};
 use crate::db::{self, Missing};
 use crate::db_copy::{Paths, Sums, SumsFile};
@@ -34,6 +34,9 @@ pub struct DatabaseRepair {
 
 /// How often, every 20 ms, the database is tried to be had alone.
 const TRIES: u32 = 250;
+
+/// In how many pages a changed bit is looked for.
+const SEARCHES: u32 = 32;
 
 const BUSY: &str = "other commands have the database open: end them (`registry serve`, containers \
     in the foreground) and repair again";
@@ -166,30 +169,41 @@ impl Repair<'_> {
         drop(connection);
         drop(database);
         if are_restored && self.is_readable()? {
-            return Ok(Ok("taken from the copy of the database".to_owned()));
+            return Ok(Ok("made again from the copy of the database".to_owned()));
         }
         self.salvage()
     }
 
-    /// Tells whether all pages were right in the copy, and are in the database now.
+    /// Takes pages from the copy, or from empty tables: those with the definitions are the same in most
+    /// stores. Of some that are right nowhere the bit can be found that changed. Tells whether all
+    /// are right now.
     fn take(&self, pages: &[u32], database: &File) -> Result<bool, StoreError> {
         let SumsFile::Read(sums) = Sums::read(&self.paths.sums)? else {
             return Ok(false);
         };
-        let copy = match File::open(&self.paths.copy) {
-            Ok(copy) => copy,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(at("open", &self.paths.copy)(error)),
-        };
+        let (path, connection) = fresh(self.root)?;
+        drop(connection);
+        let copies: Vec<File> = [&self.paths.copy, &path]
+            .into_iter()
+            .filter_map(|path| File::open(path).ok())
+            .collect();
+        let mut searches = 0;
         let mut are_restored = true;
         for page in pages {
-            match sums.page(&copy, *page) {
+            let mut bytes = copies.iter().find_map(|copy| sums.page(copy, *page));
+            if bytes.is_none() && searches < SEARCHES {
+                searches += 1;
+                let files = copies.iter().take(1).chain([database]);
+                bytes = files.into_iter().find_map(|file| sums.mended(file, *page));
+            }
+            match bytes {
                 Some(bytes) => database
                     .write_all_at(&bytes, sums.offset(*page))
                     .map_err(at("write", &self.paths.database))?,
                 None => are_restored = false,
             }
         }
+        remove(&path)?;
         let synced = database.sync_all();
         synced.map_err(at("sync", &self.paths.database))?;
         Ok(are_restored)

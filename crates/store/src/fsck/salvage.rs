@@ -23,10 +23,7 @@ pub(super) fn salvage(
     journal: &str,
 ) -> Result<Option<PathBuf>, StoreError> {
     let paths = Paths::of(root);
-    let path = root.join("db.sqlite.salvage");
-    remove_database(&path)?;
-    let mut new = db::open(&path, Missing::Create)?;
-    db::migrate(&mut new, "MEMORY")?;
+    let (path, mut new) = fresh(root)?;
     let tx = new.transaction()?;
     if let Some(old) = &old {
         for table in tables(&tx)? {
@@ -52,6 +49,15 @@ pub(super) fn salvage(
     fs::rename(&path, &paths.database).map_err(at("rename", &path))?;
     sync(root)?;
     Ok(kept)
+}
+
+/// Makes a database with empty tables beside the store's.
+pub(super) fn fresh(root: &Path) -> Result<(PathBuf, Connection), StoreError> {
+    let path = root.join("db.sqlite.salvage");
+    remove_database(&path)?;
+    let mut new = db::open(&path, Missing::Create)?;
+    db::migrate(&mut new, "MEMORY")?;
+    Ok((path, new))
 }
 
 /// Puts all files of the old database aside. Its own file stays where it is as well, until the new

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use testkit::cli::{CommandLine, Outcome};
 
@@ -57,7 +58,7 @@ fn a_store_is_clean_whatever_was_done_to_it() {
     let server = strata();
     let served = server.serve(&["--allow-push"]);
     let name = format!("{}/demo:1", served.address());
-    let strata = strata().variable("STRATA_UNDO_WINDOW", "1h");
+    let strata = strata();
     let run = |words: &[&str]| {
         strata.run(words).succeeded();
         is_clean(&strata, &words.join(" "));
@@ -74,7 +75,10 @@ fn a_store_is_clean_whatever_was_done_to_it() {
     run(&["rm", "web"]);
     strata.write("Dockerfile", format!("FROM {name}\nCOPY Dockerfile /\n"));
     run(&["build", "-t", "demo:3", "."]);
-    run(&["image", "prune", "-af"]);
+    let mut prune = strata.command(&["image", "prune", "-af"]);
+    let pruned = prune.env("STRATA_UNDO_WINDOW", "1h").output();
+    assert!(pruned.expect("it runs").status.success());
+    is_clean(&strata, "a prune that can be undone");
     run(&["undo"]);
     run(&["load", "-i", "saved.tar"]);
     run(&["image", "prune", "-af"]);
@@ -289,6 +293,48 @@ fn what_no_record_names_is_no_damage() {
     strata.run(&["image", "prune", "-f"]).succeeded();
     is_clean(&strata, "the prune");
     assert!(!stray.exists());
+}
+
+#[test]
+fn beside_other_commands_nothing_is_found() {
+    const ROUNDS: usize = 12;
+    let strata = strata();
+    strata.import_small("demo:1");
+    let at_work = AtomicUsize::new(3);
+    std::thread::scope(|scope| {
+        for worker in 0..3 {
+            let (strata, at_work) = (&strata, &at_work);
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let name = format!("w{worker}:{round}");
+                    let tar = vec![0; 1024 * (1 + worker + 3 * round)];
+                    strata.run_with(&["import", "-", &name], &tar).succeeded();
+                    strata
+                        .run(&["tag", &name, &format!("w{worker}:kept")])
+                        .succeeded();
+                    let container = format!("c{worker}-{round}");
+                    let words = ["create", "--name", &container, &name, "/none"];
+                    strata.run(&words).succeeded();
+                    strata.run(&["rm", &container]).succeeded();
+                    strata.run(&["rmi", &name]).succeeded();
+                    strata.run(&["image", "prune", "-f"]).succeeded();
+                }
+                at_work.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        let mut checks = 0;
+        while at_work.load(Ordering::Relaxed) > 0 || checks == 0 {
+            for flags in [&[][..], &["--full"], &["--repair"]] {
+                let outcome = check(&strata, flags);
+                assert!(
+                    outcome.stdout.ends_with("No damage\n"),
+                    "{flags:?}: {outcome}"
+                );
+                checks += 1;
+            }
+        }
+    });
+    is_clean(&strata, "the crowd");
 }
 
 #[test]
