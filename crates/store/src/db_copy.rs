@@ -11,12 +11,13 @@
 //!                  the SHA-256 of all that
 //! ```
 //!
-//! The salts tell whether the log is the one that the sums were written with, or the next one:
-//! anything else means that another program has written to the database, and the sums say nothing.
+//! The salts tell which log the sums were written with, or which one followed it at once. Another one
+//! means that another program (`sqlite3`, an older strata) has written to the database, and
+//! the sums say nothing. What any program writes from this very log into `db.sqlite` does no harm: its
+//! pages are read from the log until that begins anew.
 //!
 //! Killed at any point, this can be done again. The sums are of the database with the whole log, and
-//! on disk before a page of it is in `db.sqlite`; until the log begins anew its pages are read
-//! from it.
+//! on disk before a page of it is in `db.sqlite`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -130,7 +131,7 @@ impl Sums {
 
     /// Tells whether nothing but strata has written to the database since.
     pub(crate) fn are_of(&self, wal: Option<&Wal>) -> bool {
-        wal.is_some_and(|wal| wal.salt == self.salt || wal.salt[0] == self.salt[0].wrapping_add(1))
+        wal.is_some_and(|wal| wal.salt == self.salt)
     }
 
     /// Returns the offset of a page that is numbered from 1.
@@ -192,6 +193,32 @@ fn private(path: &Path, is_new: bool) -> Result<File, StoreError> {
         .map_err(at("open", path))
 }
 
+/// How often a checkpoint that others have overtaken is made again.
+const TRIES: u32 = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checkpoint {
+    Done,
+    /// Others wrote before the log could begin anew: the sums are of a log that was.
+    Overtaken,
+}
+
+/// Which log, and how much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    salt: [u32; 2],
+    committed: usize,
+}
+
+impl Mark {
+    fn of(wal: &Wal) -> Self {
+        Self {
+            salt: wal.salt,
+            committed: wal.committed,
+        }
+    }
+}
+
 impl Store {
     /// Writes the log into the database if it has become very long: usually a detached process
     /// does it before.
@@ -207,29 +234,67 @@ impl Store {
     /// anew unless somebody reads it. Does nothing on file systems where there is no log, and when the
     /// log is damaged: fsck tells that.
     pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
+        for _ in 0..TRIES {
+            if self.try_checkpoint()? == Checkpoint::Done {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn try_checkpoint(&self) -> Result<Checkpoint, StoreError> {
         let paths = Paths::of(self.root());
-        let is_written = self.exclusively(|| {
+        let Some(written) = self.write_log(&paths)? else {
+            return Ok(Checkpoint::Done);
+        };
+        // The first writer after that has the log begin anew, and cuts it.
+        let is_ours = self.write_durably(|tx| {
+            let wal = Wal::read(&paths.wal)?;
+            let is_same = wal.is_some_and(|wal| Mark::of(&wal) == written);
+            if is_same {
+                note_checkpoint(tx)?;
+            }
+            Ok(is_same)
+        })?;
+        if !is_ours {
+            return Ok(Checkpoint::Overtaken);
+        }
+        self.exclusively(|| {
+            let next = written.salt[0].wrapping_add(1);
+            if let Some(wal) = Wal::read(&paths.wal)?
+                && wal.salt[0] == next
+                && let SumsFile::Read(sums) = Sums::read(&paths.sums)?
+                && sums.salt == written.salt
+            {
+                let salt = wal.salt;
+                Sums { salt, ..sums }.write(&paths.sums)?;
+            }
+            Ok(())
+        })?;
+        Ok(Checkpoint::Done)
+    }
+
+    /// Writes the log into the copy, the sums and the database. Returns what the log is when all of it
+    /// is there.
+    fn write_log(&self, paths: &Paths) -> Result<Option<Mark>, StoreError> {
+        self.exclusively(|| {
             let Some(wal) = Wal::read(&paths.wal)? else {
-                return Ok(false);
+                return Ok(None);
             };
             if wal.damage.is_some() || wal.page_count == 0 {
-                return Ok(false);
+                return Ok(None);
             }
             sync_file(&paths.wal)?;
-            mirror(self.database_file()?, &paths, &wal)?;
+            mirror(self.database_file()?, paths, &wal)?;
             let other = db::open(&paths.database, Missing::Refuse)?;
             let query = "PRAGMA wal_checkpoint(PASSIVE)";
             // Busy readers make this incomplete, which is no failure.
-            Ok(other.query_row(query, [], |row| {
+            let is_whole = other.query_row(query, [], |row| {
                 let (frames, written): (i64, i64) = (row.get(1)?, row.get(2)?);
                 Ok(frames == written)
-            })?)
-        })?;
-        if is_written {
-            // The first writer after that has the log begin anew, and cuts it.
-            self.write_durably(note_checkpoint)?;
-        }
-        Ok(())
+            })?;
+            Ok(is_whole.then(|| Mark::of(&wal)))
+        })
     }
 
     /// Makes the copy and the sums anew when the sums are not there.

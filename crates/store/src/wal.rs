@@ -28,6 +28,8 @@ pub(crate) struct Wal {
     pages: BTreeMap<u32, usize>,
     /// How many pages the database has after the last commit; 0 when there was none.
     pub(crate) page_count: u32,
+    /// How many frames are committed.
+    pub(crate) committed: usize,
     pub(crate) damage: Option<WalDamage>,
 }
 
@@ -67,6 +69,7 @@ impl Wal {
             page_size,
             pages: BTreeMap::new(),
             page_count: 0,
+            committed: 0,
             damage: None,
             bytes: Vec::new(),
         };
@@ -126,6 +129,7 @@ impl Wal {
             uncommitted.push((word(frame, 0), offset));
             if commit != 0 {
                 self.page_count = commit;
+                self.committed = position + 1;
                 self.pages.extend(uncommitted.drain(..));
             }
         }

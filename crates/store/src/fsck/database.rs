@@ -119,6 +119,9 @@ impl Check<'_> {
                 tx.rollback()?;
                 Ok(pages)
             }
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly) => {
+                self.bytes(file)
+            }
             // Nobody can write to it.
             Err(error) if is_damage(&error) => {
                 self.contradiction(&error);
@@ -145,11 +148,7 @@ impl Check<'_> {
             }
             SumsFile::Read(sums) => sums,
         };
-        // After a damaged header nothing is known of the log.
-        let is_known = sums.are_of(wal.as_ref())
-            || wal
-                .as_ref()
-                .is_some_and(|wal| wal.damage.is_some_and(|damage| damage.frame == 0));
+        let is_known = sums.are_of(wal.as_ref());
         let wrong = sums.wrong_pages(file, wal.as_ref());
         if !is_known {
             if !wrong.is_empty() {
