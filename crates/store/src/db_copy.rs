@@ -297,9 +297,28 @@ impl Store {
         })
     }
 
-    /// Makes the copy and the sums anew when the sums are not there.
+    /// Tells whether there is a log and the sums are of another one, or are not there.
+    pub(crate) fn lacks_sums(&self) -> bool {
+        let paths = Paths::of(self.root());
+        let mut wal = [0; 24];
+        let mut sums = [0; HEADER];
+        let is_read = |path: &Path, bytes: &mut [u8]| {
+            File::open(path).is_ok_and(|file| file.read_exact_at(bytes, 0).is_ok())
+        };
+        let numbers = |bytes: &[u8], order: fn([u8; 4]) -> u32| {
+            let mut numbers = bytes.chunks_exact(4);
+            let mut next = || numbers.next().and_then(|number| number.try_into().ok());
+            [next().map(order), next().map(order)]
+        };
+        is_read(&paths.wal, &mut wal)
+            && (!is_read(&paths.sums, &mut sums)
+                || numbers(&wal[16..], u32::from_be_bytes)
+                    != numbers(&sums[HEADER - 8..], u32::from_le_bytes))
+    }
+
+    /// Makes the copy and the sums anew when the sums are not there, or are of another log.
     pub fn renew_database_copy(&self) -> Result<(), StoreError> {
-        if Paths::of(self.root()).sums.exists() {
+        if !self.lacks_sums() {
             return Ok(());
         }
         // So that there is something in the log.

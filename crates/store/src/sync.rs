@@ -40,10 +40,10 @@ pub(crate) fn boot_id() -> Result<String, StoreError> {
 
 impl Store {
     /// Tells whether [`Store::mark_synced`] has something to do: blobs or layers that are not
-    /// known to be on disk, or a write-ahead log that has become long.
+    /// known to be on disk, a write-ahead log that has become long, or a database without checksums.
     pub fn needs_sync(&self) -> Result<bool, StoreError> {
         let log = fs::metadata(self.root().join("db.sqlite-wal"));
-        if log.is_ok_and(|log| log.len() > LONG_LOG) {
+        if log.is_ok_and(|log| log.len() > LONG_LOG) || self.lacks_sums() {
             return Ok(true);
         }
         self.has_unsynced()

@@ -153,7 +153,7 @@ impl Check<'_> {
         if !is_known {
             if !wrong.is_empty() {
                 let note = "another program has written to the database: whether its pages are as \
-                    they were written is not known until the next change";
+                    they were written is not known";
                 self.found.notes.push(note.to_owned());
             }
             return Ok(Vec::new());

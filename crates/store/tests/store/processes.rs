@@ -182,7 +182,7 @@ fn a_killed_checkpoint_is_no_damage() {
             store.tag(&name, &id, None).expect("tagged");
             store.mark_synced().expect("synced");
             if round == 0 {
-                println!("ready");
+                writeln!(std::io::stdout(), "ready").expect("said");
             }
         }
         return;

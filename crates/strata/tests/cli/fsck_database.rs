@@ -44,6 +44,9 @@ impl Small {
             .succeeded();
         strata.run(&["tag", "demo:2", "demo:1"]).succeeded();
         strata.wait_for_background();
+        // Others may have been overtaken while they made the copy.
+        strata.run(&["system", "fsck", "--repair"]).succeeded();
+        strata.wait_for_background();
         let mut small = Self {
             strata,
             files: BTreeMap::new(),
