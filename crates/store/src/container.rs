@@ -235,6 +235,22 @@ impl Store {
     }
 }
 
+/// Removes those records of containers that are as in `records` still; returns their ids. Their
+/// directories are left to a sweep.
+pub(crate) fn remove_unchanged(
+    tx: &Connection,
+    records: &[ContainerRecord],
+) -> Result<Vec<String>, StoreError> {
+    let mut removed = Vec::new();
+    for record in records {
+        if read_one(tx, "id", &record.id)?.as_ref() == Some(record) {
+            tx.execute("DELETE FROM containers WHERE id = ?1", [&record.id])?;
+            removed.push(record.id.clone());
+        }
+    }
+    Ok(removed)
+}
+
 /// Reads field 22 of `/proc/<pid>/stat`; `None` when the process is gone or a zombie.
 fn start_ticks_of(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

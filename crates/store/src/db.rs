@@ -306,6 +306,19 @@ pub(crate) fn write<T, E: From<StoreError>>(
     Ok(value)
 }
 
+/// Runs `work` in a write transaction that is taken back. Nothing of it reaches the disk.
+pub(crate) fn rehearse<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    connection.pragma_update(None, "cache_spill", false)?;
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = work(&tx);
+    tx.rollback()?;
+    connection.pragma_update(None, "cache_spill", true)?;
+    value
+}
+
 pub(crate) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
     row.get(column).map(Digest::from_bytes)
 }
@@ -394,5 +407,32 @@ mod tests {
             })
             .expect("kept");
         assert_eq!(row, (5, None, vec![2], 0));
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_older_tables_as_they_were() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db.sqlite");
+        let mut connection = open(&path, Missing::Create).expect("opened");
+        connection.execute_batch(SCHEMA_1).expect("made");
+        connection
+            .pragma_update(None, "user_version", 1)
+            .expect("set");
+        // In the way of the last script, long after the first has done its work.
+        connection
+            .execute_batch("CREATE TABLE undo_images (id BLOB)")
+            .expect("made");
+        let columns = |connection: &Connection| -> i64 {
+            let query = "SELECT count(*) FROM pragma_table_info('images')";
+            connection
+                .query_row(query, [], |row| row.get(0))
+                .expect("read")
+        };
+        let before = columns(&connection);
+        migrate(&mut connection, "WAL").expect_err("there is a table already");
+        drop(connection);
+        let connection = open(&path, Missing::Refuse).expect("opened");
+        assert_eq!(version(&connection).expect("read"), 1);
+        assert_eq!(columns(&connection), before);
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use oci::Digest;
 use rusqlite::{Connection, params};
 
-use crate::sweep::{Needed, disk_usage, needed};
+use crate::census::needed;
+use crate::sweep::Needed;
 use crate::{Store, StoreError, Timestamp, db};
 
 /// How much of its file system must be free for removed images to stay for a while.
@@ -95,16 +96,6 @@ impl Store {
         let (free, all) = (self.free_space()?, self.capacity()?);
         Ok(free >= ROOM && free >= all / 10)
     }
-
-    pub(crate) fn disk_usage_of(&self, parts: &Needed) -> u64 {
-        let layers = parts.layers.iter().map(|layer| {
-            let directory = self.root().join("layers").join(layer.hex());
-            disk_usage(&directory)
-        });
-        let blobs = parts.blobs.iter();
-        let blobs = blobs.map(|blob| disk_usage(&self.blob_path(blob)));
-        layers.chain(blobs).sum()
-    }
 }
 
 #[expect(
@@ -128,12 +119,22 @@ pub(crate) fn held(
     whose: Whose,
     now: Timestamp,
 ) -> Result<Needed, StoreError> {
+    let mut held = held_apart(connection, whose, now)?;
+    if !held.is_empty() {
+        held.add_compressed(connection)?;
+    }
+    Ok(held)
+}
+
+/// Collects what operations hold, without the compressed forms of what they hold.
+pub(crate) fn held_apart(
+    connection: &Connection,
+    whose: Whose,
+    now: Timestamp,
+) -> Result<Needed, StoreError> {
     let mut held = Needed::default();
     for operation in holders(connection, whose, now)? {
         collect(connection, operation, &mut held)?;
-    }
-    if !held.is_empty() {
-        held.add_compressed(connection)?;
     }
     Ok(held)
 }

@@ -161,7 +161,7 @@ impl Store {
 
     /// Returns the bytes of disk that a layer's directory takes, or 0 when it is not there.
     pub fn layer_disk_usage(&self, diff_id: &DiffId) -> u64 {
-        crate::sweep::disk_usage(&self.layer_dir(diff_id))
+        crate::measure::disk_usage(&self.layer_dir(diff_id))
     }
 }
 

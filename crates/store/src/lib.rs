@@ -7,6 +7,8 @@ mod archive;
 mod blob;
 mod blob_writer;
 mod build;
+mod cache_mount;
+mod census;
 mod change;
 mod container;
 mod db;
@@ -23,6 +25,7 @@ mod layer;
 mod lock;
 mod manifest;
 mod manifest_list;
+mod measure;
 mod new_file;
 mod operation;
 mod prune;
@@ -38,6 +41,7 @@ mod tag_document;
 mod timestamp;
 mod undo;
 mod upload;
+mod usage;
 mod wal;
 
 pub use archive::{
@@ -45,6 +49,7 @@ pub use archive::{
 };
 pub use blob_writer::{BlobWriter, NewBlob};
 pub use build::BuildRecord;
+pub use cache_mount::{CacheHold, CacheMount, CacheRecord};
 pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
 pub use error::StoreError;
 pub use exchange::{
@@ -52,7 +57,7 @@ pub use exchange::{
     DockerArchiveTarget, Event, ExchangeError, Extent, Fault, LayerId, LayoutArchiveTarget,
     LayoutTarget, ManifestPolicy, Mirrored, OpenBlob, OpenSource, Packing, Progress, Resolved,
     Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, image_config, mirror,
-    push,
+    push, until_named,
 };
 pub use fsck::{
     BlobSource, CheckedLayer, Damage, DatabaseCheck, DatabaseRepair, Depth, Finding, Flaw, Hashed,
@@ -66,11 +71,11 @@ pub use layer::{LayerRecord, NewLayer};
 pub use lock::Lock;
 pub use manifest_list::ListEntry;
 pub use operation::{Operation, Purpose, UndoWindow};
-pub use prune::{LabelFilter, Presence, PruneFilter, PruneReport, PruneScope};
+pub use prune::{Compressed, LabelFilter, Presence, Prune, PruneFilter, PruneReport, PruneScope};
 pub use remove::{Conflict, Force, Removal, RemoveError};
 pub use resolve::ResolveError;
 pub use scratch::Scratch;
-pub use step::{PrunedSteps, StepFilter, StepRecord, StepScope};
+pub use step::{StepFilter, StepRecord, StepScope};
 pub use store::{Store, StoreOptions};
 pub use sweep::Swept;
 pub use sync::Recovery;
@@ -78,3 +83,4 @@ pub use tag_document::TagDocument;
 pub use timestamp::Timestamp;
 pub use undo::{LostImage, Restored, Undo, UndoError};
 pub use upload::Upload;
+pub use usage::{ImageUsage, Share, Usage};

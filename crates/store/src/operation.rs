@@ -121,6 +121,14 @@ impl Scope {
         let before = self.begun();
         work().inspect_err(|_| self.set_begun(before))
     }
+
+    /// Runs a transaction that is taken back; what it began has not begun.
+    pub(crate) fn rehearsal<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = self.begun();
+        let value = work();
+        self.set_begun(before);
+        value
+    }
 }
 
 impl Store {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use oci::{ChainId, DiffId, Digest};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::{Store, StoreError, Swept, Timestamp, db, layer};
+use crate::{Store, StoreError, Timestamp, db, layer};
 
 /// A step of a build and what it made.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ pub struct StepRecord {
     pub content_size: u64,
 }
 
-/// Which steps [`Store::prune_steps`] removes. All conditions must hold.
+/// Which steps [`Store::prune`] removes. All conditions must hold.
 #[derive(Debug, Clone, Default)]
 pub struct StepFilter {
     /// All steps or those whose layer no image has.
@@ -47,15 +47,6 @@ pub enum StepScope {
     Unused,
     /// All steps.
     All,
-}
-
-/// What pruning of steps removed.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct PrunedSteps {
-    /// The steps.
-    pub steps: Vec<StepRecord>,
-    /// What the sweep then freed.
-    pub swept: Swept,
 }
 
 const COLUMNS: &str =
@@ -131,30 +122,32 @@ impl Store {
     pub fn steps(&self) -> Result<Vec<StepRecord>, StoreError> {
         self.read(all)
     }
-
-    /// Removes steps, then sweeps. The caller must not hold a lock.
-    pub fn prune_steps(&self, filter: &StepFilter) -> Result<PrunedSteps, StoreError> {
-        let steps = self.write(|tx| {
-            let used = match filter.scope {
-                StepScope::All => HashSet::new(),
-                StepScope::Unused => image_layers(tx)?,
-            };
-            let mut steps = all(tx)?;
-            steps.retain(|step| {
-                filter.until.is_none_or(|until| step.last_used < until)
-                    && step.layer.is_none_or(|layer| !used.contains(&layer))
-            });
-            for step in &steps {
-                tx.execute("DELETE FROM steps WHERE key = ?1", [step.key.as_bytes()])?;
-            }
-            Ok::<_, StoreError>(steps)
-        })?;
-        let swept = self.sweep()?;
-        Ok(PrunedSteps { steps, swept })
-    }
 }
 
-fn all(connection: &Connection) -> Result<Vec<StepRecord>, StoreError> {
+/// Removes the steps that a filter selects, and returns them.
+pub(crate) fn remove(
+    tx: &Connection,
+    filter: &StepFilter,
+    is_chosen: impl Fn(&StepRecord) -> bool,
+) -> Result<Vec<StepRecord>, StoreError> {
+    let used = match filter.scope {
+        StepScope::All => HashSet::new(),
+        StepScope::Unused => image_layers(tx)?,
+    };
+    let mut steps = all(tx)?;
+    steps.retain(|step| {
+        filter.until.is_none_or(|until| step.last_used < until)
+            && step.layer.is_none_or(|layer| !used.contains(&layer))
+            && is_chosen(step)
+    });
+    let mut delete = tx.prepare_cached("DELETE FROM steps WHERE key = ?1")?;
+    for step in &steps {
+        delete.execute([step.key.as_bytes()])?;
+    }
+    Ok(steps)
+}
+
+pub(crate) fn all(connection: &Connection) -> Result<Vec<StepRecord>, StoreError> {
     let query = format!("SELECT {COLUMNS} FROM steps ORDER BY last_used DESC, key");
     let mut query = connection.prepare_cached(&query)?;
     let mut rows = query.query([])?;

@@ -3,18 +3,18 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use oci::{DiffId, Digest};
 use rusqlite::{Connection, Row, Transaction, params};
 
+use crate::census::needed;
 use crate::error::at;
 use crate::held::{self, Whose};
-use crate::{
-    ContainerRecord, Lock, Store, StoreError, Timestamp, db, lock, operation, tag_document, upload,
-};
+use crate::measure::{Meter, disk_usage};
+use crate::{Lock, Store, StoreError, Timestamp, db, lock, operation, tag_document, upload};
 
 /// How long a partial download or upload waits to be resumed.
 const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -48,12 +48,12 @@ pub struct Swept {
 pub(crate) struct Needed {
     pub(crate) layers: HashSet<Digest>,
     pub(crate) blobs: HashSet<Digest>,
-    containers: HashSet<String>,
+    pub(crate) containers: HashSet<String>,
 }
 
 impl Needed {
     pub(crate) fn is_empty(&self) -> bool {
-        self.layers.is_empty() && self.blobs.is_empty()
+        self.layers.is_empty() && self.blobs.is_empty() && self.containers.is_empty()
     }
 
     /// Adds what an image needs: `id, manifest, layers`.
@@ -78,14 +78,16 @@ impl Needed {
         Ok(())
     }
 
-    fn add_all(&mut self, other: &Self) {
+    pub(crate) fn add_all(&mut self, other: &Self) {
         self.layers.extend(&other.layers);
         self.blobs.extend(&other.blobs);
+        self.containers.extend(other.containers.iter().cloned());
     }
 
     pub(crate) fn remove_all(&mut self, other: &Self) {
         self.layers.retain(|layer| !other.layers.contains(layer));
         self.blobs.retain(|blob| !other.blobs.contains(blob));
+        self.containers.retain(|id| !other.containers.contains(id));
     }
 }
 
@@ -146,54 +148,63 @@ impl Store {
 
     /// Forgets the compressed blobs of layers that are in the store; the next sweep removes them.
     pub fn drop_compressed(&self) -> Result<(), StoreError> {
-        self.write(|tx| {
-            tx.execute(
-                "DELETE FROM compressions WHERE diff_id IN
-                    (SELECT diff_id FROM layers WHERE synced = 1 OR boot = ?1)",
-                [self.boot_id()],
-            )?;
-            Ok(())
-        })
+        self.write(|tx| self.forget_compressed(tx))
     }
 
-    fn sweep_locked(&self, _lock: &Lock) -> Result<Swept, StoreError> {
+    pub(crate) fn sweep_locked(&self, _lock: &Lock) -> Result<Swept, StoreError> {
         // On disk before any file goes: a row must not come back after a power cut without its
         // file.
         let own = self.scope().begun();
         let (live, held) = self.write_durably(|tx| {
-            tag_document::forget_stale(tx)?;
-            upload::forget_stale(tx)?;
             let (live, held) = live(tx, own)?;
             forget(tx, &live)?;
             Ok((live, held))
         })?;
-        let mut swept = Swept {
-            bytes: self.disk_usage_of(&held),
-            ..Swept::default()
-        };
-        for name in self.strays(&self.root().join("layers"), |name| {
-            Digest::from_hex(name).is_some_and(|digest| live.layers.contains(&digest))
-        })? {
-            let path = self.root().join("layers").join(&name);
-            swept.bytes += disk_usage(&path);
-            self.discard(&path)?;
-            swept.layers.extend(Digest::from_hex(&name).map(DiffId));
+        let doomed = self.doomed(&live)?;
+        for path in &doomed.paths {
+            self.discard(path)?;
         }
-        let blobs = self.root().join("blobs/sha256");
-        for name in self.strays(&blobs, |name| {
-            Digest::from_hex(name).is_some_and(|digest| live.blobs.contains(&digest))
-        })? {
-            swept.bytes += disk_usage(&blobs.join(&name));
-            self.discard(&blobs.join(&name))?;
-        }
-        let containers = self.root().join("containers");
-        for name in self.strays(&containers, |name| live.containers.contains(name))? {
-            swept.bytes += disk_usage(&containers.join(&name));
-            self.discard(&containers.join(&name))?;
-        }
-        swept.bytes += self.sweep_ingest()?;
-        self.sweep_contexts()?;
+        let mut swept = doomed.swept;
+        swept.bytes += self.disk_usage_of(&held) + self.sweep_ingest()?;
         Ok(swept)
+    }
+
+    /// Tells what a sweep would free if these were the records. `held` is as [`live`] has it.
+    pub(crate) fn rehearse_sweep(&self, live: &Needed, held: &Needed) -> Result<Swept, StoreError> {
+        let mut swept = self.doomed(live)?.swept;
+        swept.bytes += self.disk_usage_of(held);
+        self.each_stale(|path| {
+            swept.bytes += disk_usage(path);
+            Ok(())
+        })?;
+        Ok(swept)
+    }
+
+    /// Lists the files that no record needs, work in progress apart.
+    fn doomed(&self, live: &Needed) -> Result<Doomed, StoreError> {
+        let mut doomed = Doomed::default();
+        let meter = Meter::default();
+        let mut doom = |directory: &str, wanted: &dyn Fn(&str) -> bool| {
+            let directory = self.root().join(directory);
+            let strays = self.strays(&directory, wanted)?;
+            for name in &strays {
+                let path = directory.join(name);
+                doomed.swept.bytes += meter.tree(&path);
+                doomed.paths.push(path);
+            }
+            Ok::<_, StoreError>(strays)
+        };
+        let is_in = |digests: &HashSet<Digest>, name: &str| {
+            Digest::from_hex(name).is_some_and(|digest| digests.contains(&digest))
+        };
+        let layers = doom("layers", &|name| is_in(&live.layers, name))?;
+        doom("blobs/sha256", &|name| is_in(&live.blobs, name))?;
+        doom("containers", &|name| live.containers.contains(name))?;
+        let contexts = self.root().join("context");
+        doom("context", &|name| age(&contexts.join(name)) < CONTEXT_KEPT)?;
+        let layers = layers.iter().filter_map(|name| Digest::from_hex(name));
+        doomed.swept.layers = layers.map(DiffId).collect();
+        Ok(doomed)
     }
 
     /// Lists the names in a directory that are not wanted.
@@ -218,8 +229,21 @@ impl Store {
 
     /// Removes scratch whose owner is gone, and partial blobs that nobody resumed.
     fn sweep_ingest(&self) -> Result<u64, StoreError> {
-        let ingest = self.ingest_dir();
         let mut bytes = 0;
+        self.each_stale(|path| {
+            bytes += disk_usage(path);
+            self.discard(path)
+        })?;
+        Ok(bytes)
+    }
+
+    /// Does `work` for all scratch whose owner is gone, and for partial blobs that nobody resumed.
+    /// Nobody takes one up meanwhile.
+    pub(crate) fn each_stale(
+        &self,
+        mut work: impl FnMut(&Path) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let ingest = self.ingest_dir();
         for name in self.strays(&ingest, |_| false)? {
             let path = ingest.join(&name);
             let file = match File::open(&path) {
@@ -229,25 +253,25 @@ impl Store {
             };
             let recent = name.ends_with(".blob") && age(&path) < PARTIAL_KEPT;
             if !recent && lock::try_exclusive(&file, &path)? {
-                bytes += disk_usage(&path);
-                self.discard(&path)?;
+                work(&path)?;
             }
-        }
-        Ok(bytes)
-    }
-
-    fn sweep_contexts(&self) -> Result<(), StoreError> {
-        let contexts = self.root().join("context");
-        for name in self.strays(&contexts, |name| age(&contexts.join(name)) < CONTEXT_KEPT)? {
-            self.discard(&contexts.join(name))?;
         }
         Ok(())
     }
 }
 
+/// What a sweep takes.
+#[derive(Debug, Default)]
+struct Doomed {
+    paths: Vec<PathBuf>,
+    swept: Swept,
+}
+
 /// Collects what stays, and what of it was needed until the operation `own`: others may hold it for
 /// an undo too, but have not let it go.
-fn live(tx: &Connection, own: Option<i64>) -> Result<(Needed, Needed), StoreError> {
+pub(crate) fn live(tx: &Transaction<'_>, own: Option<i64>) -> Result<(Needed, Needed), StoreError> {
+    tag_document::forget_stale(tx)?;
+    upload::forget_stale(tx)?;
     let now = Timestamp::now();
     held::end(tx, now)?;
     let mut live = needed(tx)?;
@@ -258,57 +282,6 @@ fn live(tx: &Connection, own: Option<i64>) -> Result<(Needed, Needed), StoreErro
     held.remove_all(&live);
     live.add_all(&held::held(tx, Whose::All, now)?);
     Ok((live, held))
-}
-
-/// Collects what images, containers, build steps and leases need.
-pub(crate) fn needed(tx: &Connection) -> Result<Needed, StoreError> {
-    let mut live = Needed::default();
-    let mut images = tx.prepare("SELECT id, manifest, layers FROM images")?;
-    let mut rows = images.query([])?;
-    while let Some(row) = rows.next()? {
-        live.add_image(row)?;
-    }
-    let mut containers = tx.prepare("SELECT id, image, record FROM containers")?;
-    let mut rows = containers.query([])?;
-    while let Some(row) = rows.next()? {
-        live.containers.insert(row.get(0)?);
-        live.blobs.insert(db::digest(row, 1)?);
-        let record: ContainerRecord = crate::container::decode(&row.get::<_, String>(2)?)?;
-        live.layers
-            .extend(record.layers.iter().map(|layer| *layer.digest()));
-    }
-    let now = Timestamp::now().0;
-    let mut collect = |query: &str, into: fn(&mut Needed) -> &mut HashSet<Digest>| {
-        let mut query = tx.prepare(query)?;
-        let bound = query.parameter_count();
-        let mut rows = if bound == 0 {
-            query.query([])?
-        } else {
-            query.query([now])?
-        };
-        while let Some(row) = rows.next()? {
-            into(&mut live).insert(db::digest(row, 0)?);
-        }
-        Ok::<_, StoreError>(())
-    };
-    collect(
-        "SELECT manifest FROM tags WHERE manifest IS NOT NULL",
-        |live| &mut live.blobs,
-    )?;
-    collect("SELECT part FROM served_parts", |live| &mut live.blobs)?;
-    collect("SELECT part FROM served_parts", |live| &mut live.layers)?;
-    collect("SELECT layer FROM steps WHERE layer IS NOT NULL", |live| {
-        &mut live.layers
-    })?;
-    collect(
-        "SELECT diff_id FROM layers WHERE leased_until > ?1",
-        |live| &mut live.layers,
-    )?;
-    collect("SELECT digest FROM blobs WHERE leased_until > ?1", |live| {
-        &mut live.blobs
-    })?;
-    live.add_compressed(tx)?;
-    Ok(live)
 }
 
 /// Deletes the rows of what is not live.
@@ -344,19 +317,6 @@ fn age(path: &Path) -> Duration {
         .ok()
         .and_then(|time| SystemTime::now().duration_since(time).ok())
         .unwrap_or_default()
-}
-
-/// Returns the bytes of disk under a path. What cannot be read counts as nothing.
-pub(crate) fn disk_usage(path: &Path) -> u64 {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return 0;
-    };
-    let own = metadata.blocks() * 512;
-    if !metadata.is_dir() {
-        return own;
-    }
-    let children = fs::read_dir(path).into_iter().flatten().flatten();
-    own + children.map(|child| disk_usage(&child.path())).sum::<u64>()
 }
 
 /// Deletes a tree. Directories without permissions, as overlay leaves them, get them back;

@@ -60,6 +60,22 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::try_from_secs_f64(total).ok())?
 }
 
+/// Reads how long something lasts as people say it: `7d`, `1d12h`, `90m`. Days come first.
+pub fn parse_age(text: &str) -> Option<Duration> {
+    let Some((days, rest)) = text.split_once('d') else {
+        return parse_duration(text);
+    };
+    if days.is_empty() || !days.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let days: u64 = days.parse().ok()?;
+    let days = Duration::from_secs(days.checked_mul(24 * 3600)?);
+    match rest {
+        "" => Some(days),
+        rest => days.checked_add(parse_duration(rest)?),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +93,28 @@ mod tests {
             ("3d", None),
         ] {
             let found = parse_duration(text).map(|duration| duration.as_secs_f64());
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_age_may_have_days() {
+        for (text, expected) in [
+            ("7d", Some(7 * 86400)),
+            ("1d12h", Some(36 * 3600)),
+            ("90m", Some(5400)),
+            ("0d", Some(0)),
+            ("d", None),
+            ("-1d", None),
+            ("1.5d", None),
+            ("7", None),
+            ("7days", None),
+            ("12h1d", None),
+            ("99999999999999999999d", None),
+            ("213503982334602d", None),
+            ("", None),
+        ] {
+            let found = parse_age(text).map(|age| age.as_secs());
             assert_eq!(found, expected, "{text}");
         }
     }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::Pid;
 use tempfile::TempDir;
 
 use crate::tarball::{Member, Tarball};
@@ -251,33 +252,58 @@ const APPLETS: &[&str] = &[
 const BACKGROUND: Duration = Duration::from_secs(20);
 
 impl CommandLine {
-    /// Waits until no process works in the directory: commands leave work to the background, which
-    /// would make files again that are being deleted here.
-    pub fn wait_for_background(&self) {
-        let root = format!("STRATA_ROOT={}", self.path("root").display());
+    /// Waits until no process works on the store: commands leave work to the background. Tells
+    /// whether that came to an end.
+    pub fn settle(&self) -> bool {
         let started = Instant::now();
-        while started.elapsed() < BACKGROUND && is_at_work(&root) {
+        while !self.processes().is_empty() {
+            if started.elapsed() > BACKGROUND {
+                return false;
+            }
             thread::yield_now();
         }
+        true
     }
-}
 
-/// Tells whether a process has `variable` in its environment.
-fn is_at_work(variable: &str) -> bool {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return false;
-    };
-    processes.flatten().any(|process| {
-        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|found| found == variable.as_bytes())
-    })
+    /// Lists the processes that have the store in their environment: commands, what they left to
+    /// the background, and a server.
+    pub fn processes(&self) -> Vec<Pid> {
+        let variable = format!("STRATA_ROOT={}", self.path("root").display());
+        let program = fs::canonicalize(&self.program).unwrap_or_default();
+        let mut found = Vec::new();
+        let Ok(processes) = fs::read_dir("/proc") else {
+            return found;
+        };
+        for process in processes.flatten() {
+            let number = process.file_name().to_str().map(str::parse);
+            let Some(Ok(number)) = number else {
+                continue;
+            };
+            let mut environment = Vec::new();
+            // A process that is just being started has its program before its environment.
+            while environment.is_empty()
+                && let Ok(now) = fs::read(process.path().join("environ"))
+            {
+                environment = now;
+                let is_ours =
+                    || fs::read_link(process.path().join("exe")).ok() == Some(program.clone());
+                if environment.is_empty() && !is_ours() {
+                    break;
+                }
+            }
+            let mut variables = environment.split(|byte| *byte == 0);
+            if variables.any(|found| found == variable.as_bytes()) {
+                found.extend(Pid::from_raw(number));
+            }
+        }
+        found
+    }
 }
 
 impl Drop for CommandLine {
     fn drop(&mut self) {
-        self.wait_for_background();
+        // Or they would make files again that are being deleted here.
+        self.settle();
         let run = self.path("run");
         let Ok(mounts) = fs::read_to_string("/proc/self/mounts") else {
             return;

@@ -7,7 +7,7 @@ use oci::DiffId;
 
 use super::records::{Needs, Records};
 use super::{Finding, Hashed, documents, files, hashes, relations};
-use crate::sweep::disk_usage;
+use crate::measure::disk_usage;
 use crate::{Store, StoreError};
 
 /// How much is read.

@@ -9,6 +9,8 @@ mod fixture;
 mod memory;
 mod mirroring;
 mod processes;
+mod pruning;
 mod records;
 mod removal;
 mod undoing;
+mod usage;

@@ -3,9 +3,17 @@
 use crate::fixture::{Fixture, config_with};
 use oci::{DiffId, Digest, MediaType, Reference};
 use store::{
-    BuildRecord, ContainerError, ContainerRecord, ContainerState, NewImage, Remains, ResolveError,
-    StepFilter, StepRecord, StepScope, StoreError, Timestamp,
+    BuildRecord, ContainerError, ContainerRecord, ContainerState, NewImage, Prune, Remains,
+    ResolveError, StepFilter, StepRecord, StepScope, StoreError, Timestamp,
 };
+
+/// Prunes build steps only.
+fn steps(filter: &StepFilter) -> Prune {
+    Prune {
+        steps: Some(filter.clone()),
+        ..Prune::default()
+    }
+}
 
 fn name(text: &str) -> Reference {
     Reference::parse(text).expect("valid").or_latest()
@@ -344,7 +352,7 @@ fn pruning_unused_steps_keeps_those_of_images() {
     store
         .put_step(&step("unused", Some(unused)))
         .expect("stored");
-    let pruned = store.prune_steps(&StepFilter::default()).expect("pruned");
+    let pruned = store.prune(&steps(&StepFilter::default())).expect("pruned");
     assert_eq!(pruned.steps.len(), 1);
     assert_eq!(pruned.swept.layers, [unused]);
     assert!(pruned.swept.bytes > 0);
@@ -352,7 +360,7 @@ fn pruning_unused_steps_keeps_those_of_images() {
         scope: StepScope::All,
         until: None,
     };
-    assert_eq!(store.prune_steps(&all).expect("pruned").steps.len(), 1);
+    assert_eq!(store.prune(&steps(&all)).expect("pruned").steps.len(), 1);
     assert!(store.has_layer(&used).expect("read"), "the image keeps it");
 }
 

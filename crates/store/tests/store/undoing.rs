@@ -4,11 +4,19 @@ use std::time::Duration;
 
 use oci::{Digest, ImageId, MediaType, Reference};
 use store::{
-    Force, ImageRecord, JournalEntry, NewImage, PruneFilter, PruneScope, Purpose, ResolveError,
-    Restored, Store, TagDocument, UndoError, UndoWindow,
+    Force, ImageRecord, JournalEntry, NewImage, Prune, PruneFilter, PruneScope, Purpose,
+    ResolveError, Restored, Store, TagDocument, UndoError, UndoWindow,
 };
 
 use crate::fixture::{Fixture, config_with};
+
+/// Prunes images only.
+fn images(filter: &PruneFilter) -> Prune {
+    Prune {
+        images: Some(filter.clone()),
+        ..Prune::default()
+    }
+}
 
 fn name(text: &str) -> Reference {
     Reference::parse(text).expect("valid").or_latest()
@@ -123,7 +131,7 @@ const CHANGES: [(&str, Change); 7] = [
             scope: PruneScope::Unused,
             ..PruneFilter::default()
         };
-        store.prune_images(&filter).expect("pruned");
+        store.prune(&images(&filter)).expect("pruned");
     }),
     ("tag", |_, store| {
         let id = store.resolve("a:1").expect("there").id;
@@ -349,7 +357,7 @@ fn what_is_removed_stays_until_its_time_is_over_or_space_is_needed() {
                     scope: PruneScope::Unused,
                     ..PruneFilter::default()
                 };
-                store.prune_images(&filter).expect("pruned");
+                store.prune(&images(&filter)).expect("pruned");
             },
         ),
     ];
@@ -396,7 +404,7 @@ fn a_prune_reports_what_is_freed_when_its_time_is_over() {
             scope: PruneScope::Unused,
             ..PruneFilter::default()
         };
-        let report = own.prune_images(&filter).expect("pruned");
+        let report = own.prune(&images(&filter)).expect("pruned");
         let held = store.held_for_undo().expect("read");
         (report.swept.bytes, held > 0)
     });

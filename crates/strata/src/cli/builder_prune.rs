@@ -1,14 +1,14 @@
 //! `strata builder prune`.
 
-use store::{StepFilter, StepScope};
+use store::{Prune, StepFilter, StepScope};
 use strata::ops::image_filter::FilterError;
 use strata::time;
 
-use super::background;
 use super::command::Command;
 use super::confirm::confirm;
 use super::error::{CommandError, Exit};
 use super::flags::{Arguments, Flag};
+use super::prune::{self, Mode, step_id};
 use super::session::Session;
 use super::units;
 
@@ -22,7 +22,8 @@ pub(crate) const COMMAND: Command = Command {
             "filter",
             "Provide filter values (e.g. \"until=24h\")",
         ),
-        Flag::switch("force", "Do not prompt for confirmation").short('f'),
+        prune::DRY_RUN,
+        prune::FORCE,
     ],
     refused: &["keep-storage"],
     run,
@@ -53,30 +54,41 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         StepScope::All => "all build cache",
         StepScope::Unused => "all dangling build cache",
     };
-    if !arguments.is_on("force")
+    let mode = Mode::of(arguments);
+    if mode == Mode::Remove
+        && !arguments.is_on("force")
         && !confirm(session, &format!("WARNING! This will remove {what}."))?
     {
         return Ok(Exit::SUCCESS);
     }
-    let pruned = session.store()?.prune_steps(&filter)?;
+    let prune = Prune {
+        steps: Some(filter),
+        ..Prune::default()
+    };
+    let store = session.store()?;
+    let report = match mode {
+        Mode::Remove => store.prune(&prune)?,
+        Mode::Tell => store.rehearse_prune(&prune)?,
+    };
     let mut text = String::new();
-    if !pruned.steps.is_empty() {
+    if !report.steps.is_empty() {
         text.push_str("ID\t\t\t\t\t\tRECLAIMABLE\tSIZE\t\tLAST ACCESSED\n");
     }
     let now = units::now();
-    for step in &pruned.steps {
-        let used = jiff::Timestamp::from_nanosecond(i128::from(step.last_used.0));
-        let used = used.map_or_else(|_| String::new(), |used| units::age(used, now) + " ago");
+    for step in &report.steps {
+        let used = units::age(units::moment(step.last_used), now);
         text.push_str(&format!(
-            "{:<40}\ttrue \t\t{:<10}\t{used}\n",
-            &step.key.hex()[..25],
+            "{:<40}\ttrue \t\t{:<10}\t{used} ago\n",
+            step_id(step),
             units::precise_size(step.content_size)
         ));
     }
-    let total = units::precise_size(pruned.swept.bytes);
-    text.push_str(&format!("Total:\t{total}\n"));
+    let total = units::precise_size(report.swept.bytes);
+    text.push_str(&match mode {
+        Mode::Remove => format!("Total:\t{total}\n"),
+        Mode::Tell => format!("Total reclaimable space:\t{total}\n"),
+    });
     session.out.data(&text)?;
-    background::unmount(session, &pruned.swept.layers);
-    background::tidy(session);
+    prune::finish(session, &report, mode);
     Ok(Exit::SUCCESS)
 }

@@ -1,13 +1,13 @@
 //! `strata image prune`.
 
-use store::{LabelFilter, Presence, PruneFilter, PruneScope, Removal, Timestamp};
+use store::{Prune, PruneScope};
 use strata::ops::image_filter::{ImageFilter, Purpose};
 
-use super::background;
 use super::command::Command;
 use super::confirm::confirm;
 use super::error::{CommandError, Exit};
 use super::flags::{Arguments, Flag};
+use super::prune::{self, Mode};
 use super::session::Session;
 use super::units;
 
@@ -21,7 +21,8 @@ pub(crate) const COMMAND: Command = Command {
             "filter",
             "Provide filter values (e.g. \"until=<timestamp>\")",
         ),
-        Flag::switch("force", "Do not prompt for confirmation").short('f'),
+        prune::DRY_RUN,
+        prune::FORCE,
     ],
     run,
     ..Command::DEFAULT
@@ -29,55 +30,31 @@ pub(crate) const COMMAND: Command = Command {
 
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     let parsed = ImageFilter::parse(arguments.all("filter"), Purpose::Prune, units::now())?;
-    let all = arguments.is_on("all") || parsed.dangling == Some(false);
-    let what = match all {
-        true => "all images without at least one container associated to them",
-        false => "all dangling images",
+    let scope = match arguments.is_on("all") || parsed.dangling == Some(false) {
+        true => PruneScope::Unused,
+        false => PruneScope::Dangling,
     };
-    if !arguments.is_on("force")
+    let mode = Mode::of(arguments);
+    let what = match scope {
+        PruneScope::Unused => "all images without at least one container associated to them",
+        PruneScope::Dangling => "all dangling images",
+    };
+    if mode == Mode::Remove
+        && !arguments.is_on("force")
         && !confirm(session, &format!("WARNING! This will remove {what}."))?
     {
         return Ok(Exit::SUCCESS);
     }
-    let report = session.store()?.prune_images(&filter(&parsed, all))?;
-    let mut text = String::new();
-    if !report.removals.is_empty() {
-        text.push_str("Deleted Images:\n");
-        for removal in &report.removals {
-            text.push_str(&match removal {
-                Removal::Untagged(name) => format!("untagged: {name}\n"),
-                Removal::Deleted(digest) => format!("deleted: {digest}\n"),
-            });
-        }
-        text.push('\n');
-    }
-    let reclaimed = units::precise_size(report.swept.bytes);
-    text.push_str(&format!("Total reclaimed space: {reclaimed}\n"));
-    session.out.data(&text)?;
-    background::unmount(session, &report.swept.layers);
-    background::tidy(session);
-    Ok(Exit::SUCCESS)
-}
-
-fn filter(parsed: &ImageFilter, all: bool) -> PruneFilter {
-    let labels = |labels: &[(String, Option<String>)], presence| {
-        let labels = labels.iter().cloned();
-        labels
-            .map(|(key, value)| LabelFilter {
-                key,
-                value,
-                presence,
-            })
-            .collect::<Vec<_>>()
+    let prune = Prune {
+        images: Some(prune::filter(&parsed, scope)),
+        ..Prune::default()
     };
-    let mut conditions = labels(&parsed.labels, Presence::Required);
-    conditions.extend(labels(&parsed.without_labels, Presence::Forbidden));
-    PruneFilter {
-        scope: match all {
-            true => PruneScope::Unused,
-            false => PruneScope::Dangling,
-        },
-        until: parsed.until.map(Timestamp::from),
-        labels: conditions,
-    }
+    let store = session.store()?;
+    let report = match mode {
+        Mode::Remove => store.prune(&prune)?,
+        Mode::Tell => store.rehearse_prune(&prune)?,
+    };
+    session.out.data(&prune::text(&report, mode))?;
+    prune::finish(session, &report, mode);
+    Ok(Exit::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! `strata images`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use oci::{ImageId, Reference};
@@ -41,7 +41,7 @@ pub(crate) const COMMAND: Command = Command {
 pub(crate) const LIST_FORMAT_HELP: &str =
     "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or a Go template";
 
-const FIELDS: &[Field] = &[
+pub(crate) const FIELDS: &[Field] = &[
     Field::new("Containers", "CONTAINERS"),
     Field::new("CreatedAt", "CREATED AT"),
     Field::new("CreatedSince", "CREATED"),
@@ -122,18 +122,43 @@ fn columns(digests: bool) -> &'static [&'static str] {
 
 /// An image without a name that another one was committed from says nothing by itself.
 fn hide_intermediate(images: &mut Vec<ImageRecord>) {
-    let parents: Vec<ImageId> = images.iter().filter_map(|image| image.parent).collect();
+    let parents: HashSet<ImageId> = images.iter().filter_map(|image| image.parent).collect();
     images.retain(|image| {
         !image.tags.is_empty() || !image.repo_digests.is_empty() || !parents.contains(&image.id)
     });
 }
 
-fn containers(store: &Store) -> Result<BTreeMap<ImageId, usize>, CommandError> {
+/// Returns how many containers each image has.
+pub(crate) fn containers(store: &Store) -> Result<BTreeMap<ImageId, usize>, CommandError> {
     let mut counts = BTreeMap::new();
     for container in store.containers()? {
         *counts.entry(container.image).or_insert(0) += 1;
     }
     Ok(counts)
+}
+
+/// Adds the rows of an image with what it shares with others on disk, and what not.
+pub(crate) fn push_rows_with_sizes(
+    rows: &mut Vec<Vec<String>>,
+    image: &ImageRecord,
+    containers: usize,
+    [shared, unique]: &[String; 2],
+) {
+    let form = Form {
+        now: units::now(),
+        no_trunc: false,
+        digests: false,
+    };
+    let first = rows.len();
+    form.push_rows(rows, image, containers);
+    let columns = [("SharedSize", shared), ("UniqueSize", unique)];
+    for (name, size) in columns {
+        let column = FIELDS.iter().position(|field| field.name == name);
+        let column = column.expect("invariant: columns are names of fields");
+        for row in &mut rows[first..] {
+            row[column].clone_from(size);
+        }
+    }
 }
 
 struct Form {

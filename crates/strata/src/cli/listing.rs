@@ -111,11 +111,19 @@ impl Listing {
         Value::Map(Arc::new(entries))
     }
 
+    /// Returns the rows, each as names with cells.
+    pub(crate) fn objects(&self) -> Vec<BTreeMap<&'static str, &String>> {
+        let rows = self.rows.iter();
+        rows.map(|row| {
+            let names = self.fields.iter().map(|field| field.name);
+            names.zip(row).collect()
+        })
+        .collect()
+    }
+
     fn json(&self) -> String {
         let mut text = String::new();
-        for row in &self.rows {
-            let names = self.fields.iter().map(|field| field.name);
-            let object: BTreeMap<&str, &String> = names.zip(row).collect();
+        for object in self.objects() {
             let json = serde_json::to_string(&object).expect("strings are always JSON");
             text.push_str(&escape_html(&json));
             text.push('\n');

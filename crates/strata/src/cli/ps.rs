@@ -48,7 +48,7 @@ pub(crate) const COMMAND: Command = Command {
     ..Command::DEFAULT
 };
 
-const FIELDS: &[Field] = &[
+pub(crate) const FIELDS: &[Field] = &[
     Field::new("Command", "COMMAND"),
     Field::new("CreatedAt", "CREATED AT"),
     Field::new("ID", "CONTAINER ID"),
@@ -164,6 +164,19 @@ fn cells(container: &Container, status: Status, no_trunc: bool, store: &Store) -
         status.name().to_owned(),
         status_text(status, now),
     ]
+}
+
+/// Returns the cells of a container with what its directory takes.
+pub(crate) fn cells_with_size(
+    container: &Container,
+    status: Status,
+    store: &Store,
+    size: String,
+) -> Vec<String> {
+    let mut cells = cells(container, status, false, store);
+    let column = FIELDS.iter().position(|field| field.name == "Size");
+    cells[column.expect("invariant: there is a column for sizes")] = size;
+    cells
 }
 
 /// Joins the words of a command; arguments with spaces stand in quotes, as docker shows them.

@@ -1,16 +1,19 @@
 //! `strata rm` and `strata container prune`.
 
 use store::ContainerError;
-use strata::container::status::Status;
 use strata::container::{Container, FindError};
-use strata::ops::remove::{Force, remove, remove_forcibly};
+use strata::ops::image_filter::{ImageFilter, Purpose};
+use strata::ops::prune::stopped;
+use strata::ops::remove::{Force, remove_forcibly};
 
 use super::background;
 use super::command::{Arity, Command};
 use super::confirm::confirm;
 use super::error::{CommandError, Exit};
 use super::flags::{Arguments, Flag};
+use super::prune::{self, Mode};
 use super::session::Session;
+use super::units;
 
 pub(crate) const RM: Command = Command {
     names: &["container rm", "container remove", "rm"],
@@ -37,8 +40,15 @@ pub(crate) const RM: Command = Command {
 pub(crate) const PRUNE: Command = Command {
     names: &["container prune"],
     about: "Remove all stopped containers",
-    flags: &[Flag::switch("force", "Do not prompt for confirmation").short('f')],
-    refused: &["filter"],
+    flags: &[
+        Flag::many(
+            "filter",
+            "filter",
+            "Provide filter values (e.g. \"until=<timestamp>\")",
+        ),
+        prune::DRY_RUN,
+        prune::FORCE,
+    ],
     run: run_prune,
     ..Command::DEFAULT
 };
@@ -68,28 +78,22 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
 }
 
 fn run_prune(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
-    if !arguments.is_on("force")
+    let filters = arguments.all("filter");
+    let filter = ImageFilter::parse(filters, Purpose::PruneContainers, units::now())?;
+    let mode = Mode::of(arguments);
+    if mode == Mode::Remove
+        && !arguments.is_on("force")
         && !confirm(session, "WARNING! This will remove all stopped containers.")?
     {
         return Ok(Exit::SUCCESS);
     }
     let store = session.store()?;
-    let mut removed = String::new();
-    for record in store.containers()? {
-        if matches!(Status::of(store, &record), Status::Running { .. }) {
-            continue;
-        }
-        let container = Container::from_record(record)?;
-        remove(store, &container)?;
-        removed.push_str(&container.record.id);
-        removed.push('\n');
-    }
-    if !removed.is_empty() {
-        removed = format!("Deleted Containers:\n{removed}\n");
-    }
-    session
-        .out
-        .data(&format!("{removed}Total reclaimed space: 0B\n"))?;
-    background::tidy(session);
+    let containers = stopped(store, &filter, None)?;
+    let report = match mode {
+        Mode::Remove => store.prune_containers(&containers)?,
+        Mode::Tell => store.rehearse_prune_containers(&containers)?,
+    };
+    session.out.data(&prune::text(&report, mode))?;
+    prune::finish(session, &report, mode);
     Ok(Exit::SUCCESS)
 }

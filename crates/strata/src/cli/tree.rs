@@ -9,7 +9,7 @@ use super::session::Session;
 use super::{
     background, build, builder_prune, commit, container_start, copy, export, history, image_prune,
     images, import, info, inspect, load, login, logs, manifest, monitor, ps, pull, push, reflog,
-    registry_serve, rm, rmi, run, save, system_fsck, tag, undo, version,
+    registry_serve, rm, rmi, run, save, system_df, system_fsck, system_prune, tag, undo, version,
 };
 
 /// All commands.
@@ -50,7 +50,9 @@ const COMMANDS: &[&Command] = &[
     &run::CREATE,
     &run::RUN,
     &save::COMMAND,
+    &system_df::COMMAND,
     &system_fsck::COMMAND,
+    &system_prune::COMMAND,
     &tag::COMMAND,
     &undo::COMMAND,
     &version::COMMAND,
@@ -230,9 +232,7 @@ const MISSING: &[&str] = &[
     "buildx imagetools",
     "buildx ls",
     "buildx prune",
-    "system df",
     "system events",
-    "system prune",
 ];
 
 /// Returns the error that there is no command `name`, in docker's words where docker has none

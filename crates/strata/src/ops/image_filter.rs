@@ -1,4 +1,4 @@
-//! `--filter` of `images` and `image prune`.
+//! `--filter` of `images` and of the commands that prune.
 
 use std::collections::BTreeMap;
 
@@ -61,6 +61,8 @@ pub enum Purpose {
     List,
     /// `image prune`.
     Prune,
+    /// `container prune` and `system prune`.
+    PruneContainers,
 }
 
 impl ImageFilter {
@@ -79,9 +81,13 @@ impl ImageFilter {
                 value: value.to_owned(),
             };
             match (name.as_str(), purpose) {
-                ("dangling", _) => parsed.dangling = Some(parse_bool(value).ok_or_else(invalid)?),
+                ("dangling", Purpose::List | Purpose::Prune) => {
+                    parsed.dangling = Some(parse_bool(value).ok_or_else(invalid)?);
+                }
                 ("label", _) => parsed.labels.push(label(value)),
-                ("label!", Purpose::Prune) => parsed.without_labels.push(label(value)),
+                ("label!", Purpose::Prune | Purpose::PruneContainers) => {
+                    parsed.without_labels.push(label(value));
+                }
                 ("until", _) => {
                     parsed.until = Some(time::parse(value, now).ok_or_else(invalid)?);
                 }
@@ -211,6 +217,11 @@ mod tests {
             ),
             (&["label!=x"], Purpose::List, "invalid filter 'label!'"),
             (&["since=x"], Purpose::Prune, "invalid filter 'since'"),
+            (
+                &["dangling=true"],
+                Purpose::PruneContainers,
+                "invalid filter 'dangling'",
+            ),
         ] {
             assert_eq!(parse(filters, purpose), Err(expected.to_owned()));
         }

@@ -1,12 +1,14 @@
 //! One operation for each command.
 
 pub mod base_images;
+pub mod build_context;
 pub mod changes;
 pub mod commit;
 pub mod container_filter;
 pub mod copy;
 pub mod create;
 pub mod export;
+pub mod files;
 pub mod fsck;
 pub mod history;
 pub mod image_build;
@@ -20,6 +22,7 @@ pub mod login;
 pub mod manifest_list;
 mod parallel;
 pub mod place;
+pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod remove;

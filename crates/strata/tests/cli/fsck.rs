@@ -169,9 +169,9 @@ fn what_changed_is_fetched_again_or_derived() {
             let case = format!("{what}, {state}");
             if !path.exists() {
                 // What was dropped before comes with the next pull of an image that is not here.
-                strata.wait_for_background();
+                assert!(strata.settle());
                 strata.run(&["rmi", &name]).succeeded();
-                strata.wait_for_background();
+                assert!(strata.settle());
                 strata.run(&["pull", "-q", &name]).succeeded();
                 assert!(path.exists(), "{case}");
             }

@@ -43,10 +43,10 @@ impl Small {
             .run(&["create", "--name", "web", "demo:1", "/none"])
             .succeeded();
         strata.run(&["tag", "demo:2", "demo:1"]).succeeded();
-        strata.wait_for_background();
+        assert!(strata.settle());
         // Others may have been overtaken while they made the copy.
         strata.run(&["system", "fsck", "--repair"]).succeeded();
-        strata.wait_for_background();
+        assert!(strata.settle());
         let mut small = Self {
             strata,
             files: BTreeMap::new(),
@@ -78,7 +78,7 @@ impl Small {
 
     /// Makes the database what it was.
     fn reset(&self) {
-        self.strata.wait_for_background();
+        assert!(self.strata.settle());
         for entry in fs::read_dir(self.strata.path("root")).expect("a directory") {
             let path = entry.expect("an entry").path();
             let name = path
@@ -296,7 +296,7 @@ fn a_database_that_is_gone_or_no_database_is_made_again_from_the_documents() {
 fn a_log_that_changed_is_told_and_cut() {
     let strata = strata();
     strata.import_small("demo:1");
-    strata.wait_for_background();
+    assert!(strata.settle());
     // Nothing is left to the background by these: they stay in the log.
     let ids: Vec<String> = (0..5)
         .map(|number| {
@@ -305,7 +305,7 @@ fn a_log_that_changed_is_told_and_cut() {
             name
         })
         .collect();
-    strata.wait_for_background();
+    assert!(strata.settle());
     let log = strata.path("root/db.sqlite-wal");
     let bytes = fs::read(&log).expect("there");
     let frames = (bytes.len() - 32) / (24 + PAGE);
