@@ -151,7 +151,8 @@ impl Store {
         drop(lock);
         report.kept = self.kept(prune, left)?;
         if prune.target.is_some() {
-            self.shorten_log()?;
+            self.checkpoint()?;
+            self.cut_log()?;
         }
         Ok(report)
     }
