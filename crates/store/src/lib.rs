@@ -81,7 +81,7 @@ pub use remove::{Conflict, Force, Removal, RemoveError};
 pub use resolve::ResolveError;
 pub use scratch::Scratch;
 pub use step::{StepFilter, StepRecord, StepScope};
-pub use store::{Store, StoreOptions};
+pub use store::{Store, StoreOptions, Unmount};
 pub use sweep::Swept;
 pub use sync::Recovery;
 pub use tag_document::TagDocument;

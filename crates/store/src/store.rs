@@ -26,7 +26,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use oci::Digest;
+use oci::{DiffId, Digest};
 use rusqlite::{Connection, Transaction};
 use rustix::fs::{IFlags, StatVfs};
 use sys::FileSystem;
@@ -74,13 +74,20 @@ struct Inner {
     read_only: Vec<String>,
     is_new: bool,
     recovery: OnceLock<Recovery>,
+    unmount: Option<Unmount>,
 }
+
+/// Removes the shared mounts of layers, which are in the directory.
+pub type Unmount = fn(&Path, &[DiffId]);
 
 /// What differs from the defaults when a store is opened.
 #[derive(Debug, Clone, Default)]
 pub struct StoreOptions {
     /// The identity of the running boot; `None` asks the kernel. Tests simulate reboots with it.
     pub boot_id: Option<String>,
+    /// What takes away the mounts of layers that a sweep is about to remove. Nobody can make one of
+    /// these layers, or begin to use it, before it returns.
+    pub unmount: Option<Unmount>,
 }
 
 impl Store {
@@ -117,6 +124,7 @@ impl Store {
             read_only,
             is_new,
             recovery: OnceLock::new(),
+            unmount: options.unmount,
         };
         let store = Self {
             inner: Arc::new(inner),
@@ -201,6 +209,12 @@ impl Store {
         Self {
             inner: self.inner.clone(),
             scope: Arc::new(scope),
+        }
+    }
+
+    pub(crate) fn unmount(&self, layers: &[DiffId]) {
+        if let Some(unmount) = self.inner.unmount {
+            unmount(&self.layer_mounts_dir(), layers);
         }
     }
 

@@ -39,7 +39,7 @@ pub struct Swept {
     /// Bytes of disk. What this handle's operation holds for an undo counts too: it is freed
     /// soon.
     pub bytes: u64,
-    /// Layers; their shared mounts may still exist and can be unmounted.
+    /// Layers.
     pub layers: Vec<DiffId>,
 }
 
@@ -171,6 +171,9 @@ impl Store {
             })
         })?;
         let doomed = self.doomed(&live)?;
+        // Before the lock is released: a layer that comes again may be mounted at once. And before
+        // the files go: after a kill, the next sweep finds them and does this again.
+        self.unmount(&doomed.swept.layers);
         for path in &doomed.paths {
             self.discard(path)?;
         }

@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 
 use layer::Form;
 use registry::{Client, ClientError, ClientOptions, Settings, SettingsError};
-use store::{Purpose, Store, StoreError};
+use store::{Purpose, Store, StoreError, StoreOptions};
+
+use crate::ops::tidy;
 
 /// Where an engine keeps its things, and how it behaves.
 #[derive(Debug, Clone)]
@@ -62,7 +64,11 @@ pub struct Engine {
 impl Engine {
     /// Opens the store, making it when it is not there.
     pub fn open(options: EngineOptions) -> Result<Self, StoreError> {
-        let store = Store::open(&options.root, &options.run)?;
+        let differing = StoreOptions {
+            unmount: Some(tidy::unmount),
+            ..StoreOptions::default()
+        };
+        let store = Store::open_with(&options.root, &options.run, &differing)?;
         let store = match &options.purpose {
             Some(purpose) => store.operation(purpose.clone()),
             None => store.unrecorded(),

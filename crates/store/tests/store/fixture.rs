@@ -47,6 +47,7 @@ impl Fixture {
     pub(crate) fn open_in_boot(&self, boot_id: &str) -> Store {
         let options = StoreOptions {
             boot_id: Some(boot_id.to_owned()),
+            ..StoreOptions::default()
         };
         Store::open_with(&self.root(), &self.run(), &options).expect("opened")
     }

@@ -1,11 +1,13 @@
 //! Laws of removing: docker's rules, its words and its order.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
-use oci::{ChainId, Digest, ImageId, Reference};
+use oci::{ChainId, DiffId, Digest, ImageId, Reference};
 use store::{
     ContainerRecord, ContainerState, Force, LabelFilter, NewImage, Presence, Prune, PruneFilter,
-    PruneScope, Remains, Removal, RemoveError, StepRecord, Store, Timestamp,
+    PruneScope, Remains, Removal, RemoveError, StepRecord, Store, StoreOptions, Timestamp,
 };
 
 use crate::fixture::{Fixture, config_with};
@@ -52,6 +54,33 @@ fn container(store: &Store, image: ImageId, state: ContainerState) -> ContainerR
     };
     store.put_container(&record).expect("stored");
     record
+}
+
+/// Leaves behind which layers are to be unmounted, and whether nobody can bring them back meanwhile.
+fn note(mounts: &Path, layers: &[DiffId]) {
+    let root = mounts.ancestors().nth(2).expect("in run").join("root");
+    let lock = File::open(root.join("lock")).expect("there");
+    let alone = lock.try_lock_shared().is_err();
+    let whole = layers.iter().all(|layer| {
+        let directory = root.join("layers").join(layer.digest().hex());
+        directory.join("tar").exists()
+    });
+    let text = format!("{alone} {whole} {layers:?}");
+    std::fs::write(mounts.join("noted"), text).expect("written");
+}
+
+#[test]
+fn layers_are_unmounted_before_they_can_come_again() {
+    let fixture = Fixture::new();
+    let options = StoreOptions {
+        unmount: Some(note),
+        ..StoreOptions::default()
+    };
+    let store = Store::open_with(&fixture.root(), &fixture.run(), &options).expect("opened");
+    let layer = fixture.layer(&store, b"tar");
+    store.sweep().expect("swept");
+    let noted = std::fs::read_to_string(store.layer_mounts_dir().join("noted"));
+    assert_eq!(noted.expect("called"), format!("true true {:?}", [layer]));
 }
 
 /// Tells whether somebody waits for the root's lock.

@@ -3,7 +3,6 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command as Process, Stdio};
 
-use oci::DiffId;
 use strata::ops::tidy;
 
 use super::command::Command;
@@ -50,13 +49,6 @@ pub(crate) fn sweep(session: &Session) {
         .process_group(0)
         .spawn();
     drop(started);
-}
-
-/// Removes the shared mounts of layers that are gone; one that is still used goes with the boot.
-pub(crate) fn unmount(session: &Session, layers: &[DiffId]) {
-    if let Ok(engine) = session.engine() {
-        tidy::unmount(engine.store(), layers);
-    }
 }
 
 fn run(_arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {

@@ -324,7 +324,6 @@ pub(crate) fn finish(session: &Session, report: &PruneReport, mode: Mode) {
     if mode == Mode::Tell {
         return;
     }
-    background::unmount(session, &report.swept.layers);
     // The directories of a few containers wait in the trash otherwise; what was told is freed.
     match report.swept.bytes > 0 {
         true => background::sweep(session),

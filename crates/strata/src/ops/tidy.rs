@@ -39,9 +39,7 @@ pub fn run(store: &Store) -> Result<(), StoreError> {
         store.mark_synced()?;
     }
     remove_lost(store)?;
-    if let Some(swept) = store.try_sweep()? {
-        unmount(store, &swept.layers);
-    }
+    store.try_sweep()?;
     store.empty_trash()?;
     store.restore_reserve()?;
     drop(lock);
@@ -63,7 +61,7 @@ pub fn wait_for_holds(store: &Store) -> Result<(), StoreError> {
             match u64::try_from(left) {
                 Ok(left) if left > 0 => wait(LOOK.min(Duration::from_nanos(left))),
                 Ok(_) | Err(_) => {
-                    unmount(store, &store.sweep()?.layers);
+                    store.sweep()?;
                     store.empty_trash()?;
                 }
             }
@@ -143,10 +141,10 @@ fn remove_lost(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes the shared mounts of layers. One that a container uses stays until the next boot:
-/// it holds no name that anyone would use again.
-pub fn unmount(store: &Store, layers: &[DiffId]) {
+/// Removes the shared mounts of layers that are about to go. One that a process is in stays until
+/// the next boot: it shows what the layer has, should that come again.
+pub fn unmount(mounts: &Path, layers: &[DiffId]) {
     for layer in layers {
-        drop(unmount_layer(&store.layer_mounts_dir(), layer));
+        drop(unmount_layer(mounts, layer));
     }
 }

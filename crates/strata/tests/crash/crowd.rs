@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use testkit::cli::{CommandLine, Outcome, Served};
 use testkit::random::Random;
 
@@ -18,6 +19,9 @@ use crate::stage::{faults, strata};
 
 /// How many commands run at any time.
 const COMMANDS: usize = 40;
+
+/// How often 20 seconds pass before the background counts as stuck.
+const PATIENCE: usize = 6;
 
 const SHORT: Duration = Duration::from_secs(8);
 
@@ -185,12 +189,12 @@ fn privileged_forty_commands_at_once_fail_only_where_they_are_in_each_others_way
 
 /// Checks that nothing is wrong with the store, and that nothing is left when all is removed.
 fn check_end(strata: &CommandLine) {
-    assert!(strata.settle(), "the background does not end");
+    settle(strata);
     let found = faults(strata);
     assert!(found.is_empty(), "{}", found.join("\n"));
     strata.run(&["builder", "prune", "-af"]).succeeded();
     strata.run(&["image", "prune", "-af"]).succeeded();
-    assert!(strata.settle(), "the background does not end");
+    settle(strata);
     assert_eq!(strata.run(&["ps", "-aq"]).stdout(), "");
     assert_eq!(
         ledger::strays(&strata.path("root")),
@@ -200,6 +204,24 @@ fn check_end(strata: &CommandLine) {
     let left = left.only(&["image", "tag", "layer", "blob", "step", "container", "file"]);
     assert_eq!(left, [""; 0]);
     assert_eq!(mounts(strata), [""; 0]);
+}
+
+/// Waits for the background, which has the lowest priority and much to delete.
+fn settle(strata: &CommandLine) {
+    if (0..PATIENCE).any(|_| strata.settle()) {
+        return;
+    }
+    let state = |process: Pid| {
+        let read = |name: &str| {
+            let file = format!("/proc/{}/{name}", process.as_raw_nonzero());
+            fs::read_to_string(file)
+                .unwrap_or_default()
+                .replace('\0', " ")
+        };
+        format!("{} {} {}", read("cmdline"), read("wchan"), read("stack"))
+    };
+    let left: Vec<String> = strata.processes().into_iter().map(state).collect();
+    panic!("the background does not end: {left:#?}");
 }
 
 /// Lists what is mounted below the directories of `strata`.

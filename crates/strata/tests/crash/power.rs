@@ -283,6 +283,7 @@ fn look(theatre: &Theatre, steps: &[Step], moment: &Moment, is_used: bool) -> Ve
     let run = tempfile::tempdir().expect("a directory");
     let store = StoreOptions {
         boot_id: Some(BOOT.to_owned()),
+        ..StoreOptions::default()
     };
     if let Err(error) = Store::open_with(&root, run.path(), &store) {
         return vec![format!("the store does not open: {error:?}")];

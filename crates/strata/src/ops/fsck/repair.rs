@@ -293,7 +293,7 @@ impl<'a> Repair<'a> {
         if directory.tree().try_exists()? && probes::tree(&directory).is_some() {
             self.store.retire_tree(layer)?;
         }
-        tidy::unmount(self.store, std::slice::from_ref(layer));
+        tidy::unmount(&self.store.layer_mounts_dir(), std::slice::from_ref(layer));
         Ok(())
     }
 
@@ -303,7 +303,7 @@ impl<'a> Repair<'a> {
         }
         self.store.retire_tree(layer)?;
         let directory = LayerDir::new(self.store.layer_dir(layer));
-        tidy::unmount(self.store, std::slice::from_ref(layer));
+        tidy::unmount(&self.store.layer_mounts_dir(), std::slice::from_ref(layer));
         Ok(match layer::tree::unpack(&directory) {
             Ok(()) => renewed(&Renewed::Derived("its tar and index")),
             Err(error) => left(&describe(&error)),
