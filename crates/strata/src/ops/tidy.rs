@@ -22,12 +22,27 @@ pub fn is_needed(store: &Store) -> bool {
 /// Deletes what is in the trash, syncs what was written, and sweeps if nobody works. Does
 /// nothing while another process tidies up.
 pub fn run(store: &Store) -> Result<(), StoreError> {
+    while run_once(store)? == Outcome::Done && store.has_trash()? {
+        // Who came while this process had the lock has left its trash to it.
+    }
+    Ok(())
+}
+
+/// Whether a process has tidied up, or has left that to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Left,
+}
+
+fn run_once(store: &Store) -> Result<Outcome, StoreError> {
     let lock = match try_lock(store, "tidy.lock") {
         Ok(Some(lock)) => lock,
-        Ok(None) => return Ok(()),
+        Ok(None) => return Ok(Outcome::Left),
         // Deleting is what helps then, and two may do it at once.
         Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => {
-            return store.empty_trash();
+            store.empty_trash()?;
+            return Ok(Outcome::Left);
         }
         Err(error) => return Err(error),
     };
@@ -44,7 +59,7 @@ pub fn run(store: &Store) -> Result<(), StoreError> {
     store.empty_trash()?;
     store.restore_reserve()?;
     drop(lock);
-    Ok(())
+    Ok(Outcome::Done)
 }
 
 /// How long at most a process waits before it looks again whether anything is still held.
