@@ -224,7 +224,9 @@ impl Store {
             caches,
             ..Chosen::default()
         });
-        for images in ids.chunks(PIECE) {
+        let (mut ids, mut length) = (ids.as_slice(), PIECE);
+        while !ids.is_empty() {
+            let (images, others) = ids.split_at(length.min(ids.len()));
             let piece = Prune {
                 images: prune.images.clone(),
                 ..Prune::default()
@@ -233,11 +235,18 @@ impl Store {
                 images: images.iter().copied().collect(),
                 ..Chosen::default()
             };
-            let (removed, _) =
-                self.freeing(|| self.write(|tx| self.remove_records(tx, &piece, Some(&chosen))))?;
-            report.removals.extend(removed.removals);
-            report.swept.add(self.sweep_locked(lock)?);
-            self.empty_trash()?;
+            let removed =
+                self.freeing(|| self.write(|tx| self.remove_records(tx, &piece, Some(&chosen))));
+            match removed {
+                Err(error) if is_disk_full(&error) && length > PIECE => length = PIECE,
+                Err(error) => return Err(error.into()),
+                Ok((removed, _)) => {
+                    report.removals.extend(removed.removals);
+                    report.swept.add(self.sweep_locked(lock)?);
+                    self.empty_trash()?;
+                    (ids, length) = (others, length * 2);
+                }
+            }
         }
         let rest = Prune {
             images: None,
@@ -434,7 +443,7 @@ impl Store {
     }
 }
 
-/// How many images go at a time where the disk is full.
+/// How many images go at a time at first where the disk is full; with the room they make, more do.
 const PIECE: usize = 8;
 
 /// Which images go, and which tags stay whatever becomes of the others.

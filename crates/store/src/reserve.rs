@@ -139,3 +139,50 @@ impl Store {
         fs::metadata(self.root().join(NAME)).map_or(0, |file| file.len()) < SIZE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_is_there_from_the_first_and_comes_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (root, run) = (directory.path().join("root"), directory.path().join("run"));
+        let length = || fs::metadata(root.join(NAME)).map_or(0, |file| file.len());
+        let store = Store::open(&root, &run).expect("a store");
+        assert_eq!(length(), SIZE);
+        assert!(shrink(&root, TO_OPEN).expect("shrunk"));
+        assert_eq!(length(), SIZE - TO_OPEN);
+        assert!(store.lacks_reserve());
+        assert!(has_room(&root, TO_OPEN).expect("tried"));
+        assert_eq!(length(), SIZE - TO_OPEN, "a trial leaves nothing");
+        store.restore_reserve().expect("restored");
+        assert_eq!((length(), store.lacks_reserve()), (SIZE, false));
+        assert!(shrink(&root, SIZE).expect("shrunk"));
+        assert!(!shrink(&root, SIZE).expect("nothing left"));
+        fs::remove_file(root.join(NAME)).expect("removed");
+        assert!(!shrink(&root, SIZE).expect("none there"));
+        Store::open(&root, &run).expect("a store of an earlier version");
+        assert_eq!(length(), SIZE);
+    }
+
+    #[test]
+    fn work_is_done_again_on_a_full_disk_only() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (root, run) = (directory.path().join("root"), directory.path().join("run"));
+        let store = Store::open(&root, &run).expect("a store");
+        let fails = |kind: io::ErrorKind| {
+            let mut times = 0;
+            let result: Result<(), StoreError> = store.freeing(|| {
+                times += 1;
+                Err(at("write", &root)(kind.into()))
+            });
+            assert!(result.is_err());
+            times
+        };
+        assert_eq!(fails(io::ErrorKind::PermissionDenied), 1);
+        assert!(!store.lacks_reserve());
+        assert_eq!(fails(io::ErrorKind::StorageFull), 3);
+        assert!(store.lacks_reserve());
+    }
+}

@@ -130,6 +130,10 @@ impl Store {
             inner: Arc::new(inner),
             scope: Arc::default(),
         };
+        // A store of an earlier version has none.
+        if store.check_writable().is_ok() && !root.join(reserve::NAME).exists() {
+            store.restore_reserve()?;
+        }
         if let Some(recovery) = store.freeing(|| store.recover())? {
             store.inner.recovery.get_or_init(|| recovery);
         }
@@ -152,13 +156,20 @@ impl Store {
     }
 
     /// Returns how many bytes this user may still write to the store's file system.
-    pub fn free_space(&self) -> Result<u64, StoreError> {
+    pub(crate) fn free_space(&self) -> Result<u64, StoreError> {
         let status = self.statistics()?;
         let blocks = match rustix::process::geteuid().is_root() {
             true => status.f_bfree,
             false => status.f_bavail,
         };
         Ok(blocks.saturating_mul(status.f_frsize))
+    }
+
+    /// Returns how many bytes any user may still write to the store's file system. Root may write
+    /// more where the file system keeps some for it, but not all that it calls free.
+    pub fn available_space(&self) -> Result<u64, StoreError> {
+        let status = self.statistics()?;
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
     /// Returns how many bytes the store's file system has, used or free.

@@ -31,7 +31,7 @@ pub(crate) fn hint(session: &Session, error: CommandError) -> CommandError {
 /// Returns what is free, and what two prunes would free.
 fn room(session: &Session) -> Option<(u64, [u64; 2])> {
     let store = session.store().ok()?;
-    let free = store.free_space().ok()?;
+    let free = store.available_space().ok()?;
     let frees = |images, steps| {
         let prune = Prune {
             containers: stopped(store, &ImageFilter::default(), None).ok()?,
