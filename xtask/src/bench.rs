@@ -6,6 +6,7 @@
 
 mod engine;
 mod inputs;
+mod scale;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,7 +21,8 @@ use engine::Engine;
 /// Set inside the private mount namespace.
 const INSIDE: &str = "STRATA_BENCH_INSIDE";
 
-/// Takes `--quick` for a third of the samples.
+/// Takes `--quick` for a third of the samples, and `--scale` to measure how strata does as its store
+/// grows instead.
 pub fn run(args: &[String]) -> Result<()> {
     if !command::is_root() {
         bail!("the benchmark mounts and runs containers: run it as root");
@@ -38,7 +40,10 @@ pub fn run(args: &[String]) -> Result<()> {
         .join("target/bench")
         .join(std::process::id().to_string());
     std::fs::create_dir_all(&directory)?;
-    let result = measure(&binary, &directory, samples);
+    let result = match args.iter().any(|arg| arg == "--scale") {
+        true => inputs::make_base(&directory).and_then(|()| scale::measure(&binary, &directory)),
+        false => measure(&binary, &directory, samples),
+    };
     for used in [&directory, &engine::run_roots()] {
         unmount_below(used)?;
     }

@@ -13,30 +13,28 @@ use crate::{command, packages};
 /// flag would reach build scripts and procedural macros too.
 pub fn build() -> Result<PathBuf> {
     packages::ensure(packages::BUILD)?;
-    let host = host_triple()?;
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(command::root());
-    cargo.args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "strata",
-        "--bin",
-        "strata",
-    ]);
-    cargo.args(["--target", &host]);
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    command::run_command(&mut cargo)?;
-    let target = command::target();
-    let dist = target.join("dist");
+    let release = release(&["--bin", "strata"])?;
+    let dist = command::target().join("dist");
     std::fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
     let binary = dist.join("strata");
     let partial = dist.join("strata.partial");
-    std::fs::copy(target.join(&host).join("release/strata"), &partial)
+    std::fs::copy(release.join("strata"), &partial)
         .and_then(|_| std::fs::rename(&partial, &binary))
         .with_context(|| format!("cannot write {}", binary.display()))?;
     Ok(binary)
+}
+
+/// Builds a program of the package `strata` as [`build`] does, and returns the directory of what
+/// was built.
+pub fn release(program: &[&str]) -> Result<PathBuf> {
+    let host = host_triple()?;
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(command::root());
+    cargo.args(["build", "--release", "--locked", "--package", "strata"]);
+    cargo.args(program).args(["--target", &host]);
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    command::run_command(&mut cargo)?;
+    Ok(command::target().join(host).join("release"))
 }
 
 fn host_triple() -> Result<String> {

@@ -14,7 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("dockerfile", &[]),
     ("sys", &[]),
-    ("store", &["oci"]),
+    ("store", &["oci", "sys"]),
     ("layer", &["oci", "sys"]),
     ("runtime", &["oci", "sys"]),
     ("registry", &["oci", "store"]),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use dockerfile::Dockerfile;
-use dockerfile::check::{self, CheckOptions, Coverage};
+use dockerfile::check::{self, CheckOptions, Coverage, Report};
 use dockerfile::ignore::Patterns;
-use oci::{ImageId, Platform, Reference};
+use oci::{DiffId, ImageId, Platform, Reference};
 use store::{BuildRecord, Timestamp};
 
 use crate::bases::Bases;
@@ -25,8 +25,10 @@ use crate::{BuildContext, BuildError, BuildOptions, Event, SolveError, variables
 /// What a build gave.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The image; it is in the store and carries the tags that were asked for.
+    /// The image. When one was asked for, it is in the store and carries its tags.
     pub id: ImageId,
+    /// Its layers, bottom first. The caller's lock keeps them.
+    pub layers: Vec<DiffId>,
     /// Its configuration, byte for byte.
     pub config: Vec<u8>,
     /// Steps that made a layer.
@@ -45,12 +47,8 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     let progress = Progress::new(context.progress);
     let faults = Faults { options };
     let dockerfile = parse(&progress, &faults)?;
-    let plan_options = PlanOptions {
-        target: options.target.as_deref(),
-        build_args: &options.build_args,
-        platform: &options.platform,
-        build_platform: &Platform::host(),
-    };
+    let build_platform = Platform::host();
+    let plan_options = PlanOptions::of(options, &build_platform);
     let plan = plan(&dockerfile, &plan_options)
         .map_err(|located| faults.located(located.map(SolveError::from)))?;
     let bases = Bases::fetch(context, &plan, &progress, &faults)?;
@@ -85,7 +83,10 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     Ok(built)
 }
 
-fn parse(progress: &Progress<'_>, faults: &Faults<'_>) -> Result<Dockerfile, BuildError> {
+pub(crate) fn parse(
+    progress: &Progress<'_>,
+    faults: &Faults<'_>,
+) -> Result<Dockerfile, BuildError> {
     let options = faults.options;
     let name = &options.dockerfile_name;
     let step = progress.start(&format!("[internal] load build definition from {name}"));
@@ -97,14 +98,14 @@ fn parse(progress: &Progress<'_>, faults: &Faults<'_>) -> Result<Dockerfile, Bui
 }
 
 /// Reads `.dockerignore`, and lets `check` look at it while the step lasts.
-fn load_patterns(
+pub(crate) fn load_patterns(
     options: &BuildOptions,
     progress: &Progress<'_>,
     check: impl FnOnce(&Patterns) -> Result<(), SolveError>,
 ) -> Result<Patterns, SolveError> {
     let step = progress.start("[internal] load .dockerignore");
-    let dockerfile = options.dockerfile_path.as_deref();
-    let patterns = match read_patterns(dockerfile, options.context.as_deref()) {
+    let place = &options.dockerfile_place;
+    let patterns = match read_patterns(place, options.context.as_deref()) {
         Ok(patterns) => patterns,
         Err(error) => {
             step.failed(error.to_string());
@@ -120,24 +121,10 @@ fn load_patterns(
 fn lint(
     dockerfile: &Dockerfile,
     options: &PlanOptions<'_>,
-    (bases, patterns): (&Bases, &Patterns),
+    known: (&Bases, &Patterns),
     progress: &Progress<'_>,
 ) -> Result<(), SolveError> {
-    let stage = options.target.unwrap_or_default();
-    let automatic = variables::automatic(options.platform, options.build_platform, stage);
-    let report = check::check(
-        dockerfile,
-        &CheckOptions {
-            build_args: options.build_args,
-            platform_args: &automatic.to_map(),
-            coverage: Coverage::Target(options.target),
-            ignore: Some(patterns),
-            settings: None,
-            base: &|name| bases.describe(name),
-            is_image_name: &|name| Reference::parse(name).is_ok(),
-        },
-    )
-    .map_err(SolveError::CheckDirective)?;
+    let report = findings(dockerfile, options, known)?;
     for warning in report.warnings {
         progress.send(Event::Warning {
             rule: warning.rule.name().to_owned(),
@@ -149,6 +136,29 @@ fn lint(
         Some(message) => Err(SolveError::Check(message)),
         None => Ok(()),
     }
+}
+
+/// Returns what could be written better.
+pub(crate) fn findings(
+    dockerfile: &Dockerfile,
+    options: &PlanOptions<'_>,
+    (bases, patterns): (&Bases, &Patterns),
+) -> Result<Report, SolveError> {
+    let stage = options.target.unwrap_or_default();
+    let automatic = variables::automatic(options.platform, options.build_platform, stage);
+    check::check(
+        dockerfile,
+        &CheckOptions {
+            build_args: options.build_args,
+            platform_args: &automatic.to_map(),
+            coverage: Coverage::Target(options.target),
+            ignore: Some(patterns),
+            settings: None,
+            base: &|name| bases.describe(name),
+            is_image_name: &|name| Reference::parse(name).is_ok(),
+        },
+    )
+    .map_err(SolveError::CheckDirective)
 }
 
 /// Returns where looks of the context's files are remembered: under its one real path.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use oci::{History, ImageConfig};
+use oci::{Digest, History, ImageConfig, ImageId};
 use store::{NewImage, Timestamp};
 
 use crate::lower::{Graph, Lowered, PlannedHistory};
 use crate::progress::Progress;
 use crate::solve::{Outcome, result_layers};
-use crate::{BuildContext, BuildOptions, Built, SolveError};
+use crate::{BuildContext, BuildOptions, Built, ResultKind, SolveError};
 
 /// Puts the image together, records and tags it.
 pub(crate) fn export(
@@ -17,28 +17,34 @@ pub(crate) fn export(
     (graph, outcome): (&Graph, &Outcome),
     progress: &Progress<'_>,
 ) -> Result<Built, SolveError> {
+    let assembled = assemble(graph, outcome, options);
+    let config = assembled.to_bytes();
+    let built = |id| Built {
+        id,
+        layers: assembled.rootfs.diff_ids.clone(),
+        config: config.clone(),
+        executed: outcome.executed(),
+        cached: outcome.cached(),
+    };
+    if options.result == ResultKind::Files {
+        return Ok(built(ImageId(Digest::of(&config))));
+    }
     let step = progress.start("exporting to image");
-    let config = assemble(graph, outcome, options).to_bytes();
     let times = times(context, graph, outcome)?;
     step.status("exporting layers".to_owned(), Duration::ZERO);
-    let id = context.store.put_image(&NewImage {
+    let image = NewImage {
         config: &config,
         manifest: None,
         parent: None,
         times: &times,
-    })?;
+    };
+    let id = context.store.put_named_image(&image, &options.tags)?;
     step.status(format!("writing image {id}"), Duration::ZERO);
     for tag in &options.tags {
-        context.store.tag(tag, &id, None)?;
         step.status(format!("naming to {tag}"), Duration::ZERO);
     }
     step.done();
-    Ok(Built {
-        id,
-        config,
-        executed: outcome.executed(),
-        cached: outcome.cached(),
-    })
+    Ok(built(id))
 }
 
 /// Returns the configuration of the result: times as BuildKit sets them. An entry without a

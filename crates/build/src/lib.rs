@@ -9,6 +9,8 @@
 mod base;
 mod bases;
 mod build;
+mod call;
+mod chmod;
 mod context;
 mod copy;
 mod error;
@@ -29,16 +31,20 @@ mod vertex;
 
 pub use base::{BaseImage, BaseImageError, BaseImages, Download};
 pub use build::{Built, build};
+pub use call::{ArgInfo, Outline, TargetInfo, check, outline, targets};
+pub use chmod::{Chmod, ModeChange};
 pub use context::ContextError;
 pub use copy::CopyError;
 pub use error::{BuildError, Location, SolveError};
 pub use event::{Event, LogStream, StepId};
 pub use located::Located;
 pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
-pub use options::{BuildContext, BuildOptions, CacheUse, Network};
+pub use options::{
+    BuildContext, BuildOptions, CacheUse, DockerfilePlace, Network, ResultKind, Sandbox, Secret,
+};
 pub use plan::{CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, plan};
 pub use run::RunError;
 pub use vertex::{
-    Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Operation, Origin,
-    RunStep, Script, Vertex, Workdir,
+    Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,
+    Operation, Origin, RunStep, Script, Vertex, Workdir,
 };

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use oci::{Platform, Reference};
+use runtime::Limits;
 
 use crate::{BaseImages, Event};
 
@@ -16,10 +18,12 @@ pub struct BuildOptions {
     pub dockerfile: Vec<u8>,
     /// Its name in messages, and relative to which `<name>.dockerignore` is looked up.
     pub dockerfile_name: String,
-    /// Where it was read from, when it is a file: `<path>.dockerignore` beside it goes first.
-    pub dockerfile_path: Option<PathBuf>,
+    /// Where it was read from: `<path>.dockerignore` beside it goes first.
+    pub dockerfile_place: DockerfilePlace,
     /// The directory that COPY and ADD read; `None` is an empty context.
     pub context: Option<PathBuf>,
+    /// What becomes of the result.
+    pub result: ResultKind,
     /// Names for the result.
     pub tags: Vec<Reference>,
     /// `--build-arg`, by name.
@@ -30,14 +34,45 @@ pub struct BuildOptions {
     pub platform: Platform,
     /// Whether results of earlier steps are used.
     pub cache: CacheUse,
+    /// `--no-cache-filter`: stages, by name, for which they are not.
+    pub uncached_stages: Vec<String>,
     /// `--label`, set last.
     pub labels: BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`; without it times are clamped to the newest in the context.
     pub epoch: Option<i64>,
-    /// The network of RUN.
-    pub network: Network,
+    /// What the containers of RUN are like.
+    pub sandbox: Sandbox,
     /// How many steps may run at once; at least one does.
     pub jobs: usize,
+    /// `--secret`, by name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`: the sockets of agents, by name.
+    pub agents: BTreeMap<String, PathBuf>,
+}
+
+/// What only those steps see that ask for it: it is in no layer, no history and no record.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// How many bytes a secret may have, as in BuildKit.
+    pub const MAX_SIZE: usize = 500 << 10;
+
+    /// Keeps a secret; `None` when it is too large.
+    pub fn new(content: Vec<u8>) -> Option<Self> {
+        (content.len() <= Self::MAX_SIZE).then_some(Self(content))
+    }
+
+    /// Returns what it says.
+    pub(crate) fn content(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl BuildOptions {
@@ -46,6 +81,26 @@ impl BuildOptions {
         let argument = || self.build_args.get("SOURCE_DATE_EPOCH")?.parse().ok();
         self.epoch.or_else(argument)
     }
+}
+
+/// What becomes of the result of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultKind {
+    /// An image in the store.
+    Image,
+    /// Only its files are wanted: the store gets no image.
+    Files,
+}
+
+/// Where a Dockerfile was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DockerfilePlace {
+    /// It is no file.
+    Nowhere,
+    /// The user's file.
+    File(PathBuf),
+    /// This path in a context that others made: no link is followed out of it.
+    Context(PathBuf),
 }
 
 /// Whether results of earlier steps are used. They are recorded in both cases.
@@ -64,6 +119,17 @@ pub enum Network {
     Host,
     /// Loopback only.
     None,
+}
+
+/// What the containers of RUN are like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Their network, unless an instruction says otherwise.
+    pub network: Network,
+    /// `--add-host`: more names and their addresses.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// How much their processes may take.
+    pub limits: Limits,
 }
 
 /// What a build works with.

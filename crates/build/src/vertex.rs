@@ -1,7 +1,9 @@
 //! Vertices: the steps of a build that make a layer.
 
-use dockerfile::Span;
+use dockerfile::{CacheSharing, Ownership, Span};
 use oci::{DiffId, Digest};
+
+use crate::Chmod;
 
 /// A step that makes one layer on top of its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Vertex {
     pub span: Span,
     /// The text of its history entry.
     pub instruction: String,
+    /// The name of its stage; empty when it has none.
+    pub stage: String,
 }
 
 /// The content that a vertex builds on or reads.
@@ -50,7 +54,7 @@ pub struct Files {
     /// `--chown`.
     pub owner: Option<String>,
     /// `--chmod`.
-    pub mode: Option<u32>,
+    pub mode: Option<Chmod>,
     /// `--exclude`, in order.
     pub exclude: Vec<String>,
     /// Whether archives are unpacked.
@@ -70,11 +74,28 @@ pub enum FilesFrom {
     Origin(Origin),
 }
 
+impl FilesFrom {
+    /// Returns the stage or image.
+    pub fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Origin(origin) => Some(origin),
+            Self::Context => None,
+        }
+    }
+}
+
 /// One source of `COPY` or `ADD`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Item {
     /// A path, perhaps with wildcards; absolute and clean.
     Path(String),
+    /// Paths below a base, perhaps with wildcards; what lies between is kept (`--parents`).
+    Below {
+        /// The path of the base, perhaps with wildcards; absolute and clean.
+        base: String,
+        /// The paths below it, without a leading slash; empty for all. `**` is any directories.
+        pattern: String,
+    },
     /// A URL of `ADD`.
     Url(String),
     /// A file that is written in the Dockerfile.
@@ -141,6 +162,91 @@ pub struct RunStep {
     pub network: Option<crate::Network>,
     /// A heredoc with a `#!` line, run as a program.
     pub script: Option<Script>,
+    /// `--mount`, in order.
+    pub mounts: Vec<Mount>,
+}
+
+/// `RUN --mount`, expanded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Mount {
+    /// Where, absolute and clean; a secret that is only a variable has none.
+    pub target: Option<String>,
+    /// What.
+    pub kind: MountKind,
+    /// Whether it cannot be written to.
+    pub read_only: bool,
+}
+
+/// What a [`Mount`] shows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum MountKind {
+    /// A path of the context, a stage or an image. What is written to it is thrown away.
+    Bind {
+        /// Where the path is read.
+        from: FilesFrom,
+        /// The path, absolute and clean.
+        source: String,
+    },
+    /// A directory that outlives the build.
+    Cache {
+        /// Its name.
+        id: String,
+        /// What a new one starts with; `None` is nothing.
+        from: Option<Origin>,
+        /// The path that is shown, absolute and clean.
+        source: String,
+        /// What concurrent steps do.
+        sharing: CacheSharing,
+        /// The mode and owner of a new directory.
+        owner: Ownership,
+    },
+    /// Memory.
+    Tmpfs {
+        /// The most bytes it may hold; 0 is no limit.
+        size: u64,
+    },
+    /// A secret of the build.
+    Secret {
+        /// Its name.
+        id: String,
+        /// The variable that holds it.
+        env: Option<String>,
+        /// Whether its absence is an error.
+        required: bool,
+        /// The mode and owner of its file.
+        owner: Ownership,
+    },
+    /// An ssh agent's socket.
+    Ssh {
+        /// Its name.
+        id: String,
+        /// Whether its absence is an error.
+        required: bool,
+        /// The mode and owner of the socket.
+        owner: Ownership,
+    },
+}
+
+impl Vertex {
+    /// Returns what the vertex reads beside its own origin, in the order in which it names them.
+    pub fn sources(&self) -> Vec<&Origin> {
+        match &self.operation {
+            Operation::Files(files) => files.from.origin().into_iter().collect(),
+            Operation::Run(step) => step.mounts.iter().filter_map(Mount::origin).collect(),
+            Operation::Workdir(_) => Vec::new(),
+        }
+    }
+}
+
+impl Mount {
+    /// Returns the stage or image that it shows or starts with.
+    pub fn origin(&self) -> Option<&Origin> {
+        match &self.kind {
+            MountKind::Bind { from, .. } => from.origin(),
+            MountKind::Cache { from, .. } => from.as_ref(),
+            MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
+        }
+    }
 }
 
 /// A program that is written in the Dockerfile.

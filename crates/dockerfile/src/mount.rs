@@ -99,7 +99,7 @@ pub enum MountKind {
 }
 
 /// The mode and owner of something that a mount makes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Ownership {
     /// `mode=`, written in octal.
     pub mode: Option<u32>,
@@ -110,7 +110,7 @@ pub struct Ownership {
 }
 
 /// What concurrent users of a cache mount do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum CacheSharing {
     /// Use it together.
     #[default]
@@ -318,7 +318,7 @@ impl Draft {
             }
             "size" => {
                 self.expect_kind("size", &["tmpfs"])?;
-                self.size = size(&value).ok_or_else(|| MountError::InvalidValue {
+                self.size = parse_size(&value).ok_or_else(|| MountError::InvalidValue {
                     key: key.to_owned(),
                     value,
                 })?;
@@ -464,8 +464,8 @@ fn number(key: &'static str, value: String, radix: u32) -> Result<u32, MountErro
     }
 }
 
-/// Bytes as docker writes them: `64m`, `1.5g`, `10 KiB`; all units are powers of 1024.
-fn size(text: &str) -> Option<u64> {
+/// Reads bytes as docker writes them: `64m`, `1.5g`, `10 KiB`; all units are powers of 1024.
+pub fn parse_size(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
     let (digits, unit) = text.split_at(end.unwrap_or(text.len()));
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_lowercase();

@@ -430,6 +430,26 @@ mod tests {
     }
 
     #[test]
+    fn a_dictionary_of_gigabytes_is_refused() {
+        // The dictionary's size is byte 16: in the block's header, which is bytes 12 to 23 with
+        // its checksum.
+        let asking = |size: u8| {
+            let mut xz = packed(Format::Xz);
+            xz[16] = size;
+            let mut sum = flate2::Crc::new();
+            sum.update(&xz[12..20]);
+            xz[20..24].copy_from_slice(&sum.sum().to_le_bytes());
+            xz
+        };
+        let (mib_384, gib_3) = (33, 39);
+        assert_eq!(
+            unpack(&asking(mib_384)).unwrap(),
+            (Format::Xz, TEXT.to_vec())
+        );
+        assert!(unpack(&asking(gib_3)).is_err());
+    }
+
+    #[test]
     fn several_parts_are_one_stream() {
         for format in PACKED {
             let twice = [packed(format), packed(format)].concat();

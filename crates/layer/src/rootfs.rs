@@ -31,8 +31,8 @@ use std::path::{Path, PathBuf};
 
 use oci::{DiffId, Digest};
 use sys::{
-    Lower, Mount, MountAttributes, MountError, OverlayOptions, Recursion, Unmount, Upper,
-    is_mount_point,
+    FileSystem, Lower, Mount, MountAttributes, MountError, OverlayOptions, Recursion, Unmount,
+    Upper, is_mount_point,
 };
 
 use crate::base::{self, BaseError};
@@ -77,6 +77,14 @@ pub enum RootfsError {
         /// The directory with `upper/` and `work/`.
         path: PathBuf,
     },
+    /// The upper directory is on a file system that overlayfs writes nothing to.
+    #[error("`{}` is on {file_system}, which cannot hold what a container writes: have the store on a local disk (ext4, xfs, btrfs)", path.display())]
+    NoUpper {
+        /// The directory that was to get `upper/` and `work/`.
+        path: PathBuf,
+        /// The name of the file system.
+        file_system: &'static str,
+    },
     /// A directory is no layer's.
     #[error("`{}` is no layer", path.display())]
     NotALayer {
@@ -119,6 +127,9 @@ pub fn mount(options: &RootfsOptions<'_>) -> Result<Mount, RootfsError> {
         return Err(RootfsError::TooManyLayers {
             found: options.layers.len(),
         });
+    }
+    if let Some(directory) = options.upper {
+        check_upper(directory)?;
     }
     let mut lower = Vec::with_capacity(options.layers.len() + 1);
     let base = prepare_base(options)?;
@@ -170,6 +181,35 @@ pub fn mount(options: &RootfsOptions<'_>) -> Result<Mount, RootfsError> {
         lower: &lower,
         upper,
         volatile: options.volatile,
+    })?)
+}
+
+/// Mounts one layer that is in no store, attached nowhere; read-only. Its tar and index, or its
+/// unpacked tree, must stay for as long as the mount is used.
+pub fn mount_alone(layer: &LayerDir, form: Form) -> Result<Mount, RootfsError> {
+    match form {
+        Form::Erofs => Ok(Mount::erofs(&layer.index(), &layer.tar())?),
+        Form::Tree => {
+            tree::unpack(layer)?;
+            read_only(&layer.tree())
+        }
+    }
+}
+
+/// Returns the mount with an upper directory over it, which takes what is written; it is made in
+/// `directory`, which exists and is not mounted again.
+pub fn over(below: &Mount, directory: &Path) -> Result<Mount, RootfsError> {
+    check_upper(directory)?;
+    let [upper, work] = ["upper", "work"].map(|name| directory.join(name));
+    create_directory(&upper)?;
+    create_directory(&work)?;
+    Ok(Mount::overlay(&OverlayOptions {
+        lower: &[Lower::Fd(below.as_fd())],
+        upper: Some(Upper {
+            upper: &upper,
+            work: &work,
+        }),
+        volatile: true,
     })?)
 }
 
@@ -289,6 +329,19 @@ fn merge_bottom(lower: &mut Vec<PathBuf>) -> Result<Option<Mount>, RootfsError> 
         volatile: false,
     })?;
     Ok(Some(mount))
+}
+
+/// Fails where the kernel would refuse to mount, without saying why.
+fn check_upper(directory: &Path) -> Result<(), RootfsError> {
+    let file_system =
+        FileSystem::of(directory).map_err(|source| error("look at", directory, source))?;
+    if file_system.can_be_upper() {
+        return Ok(());
+    }
+    Err(RootfsError::NoUpper {
+        path: directory.to_owned(),
+        file_system: file_system.name(),
+    })
 }
 
 /// Makes `upper` and `work`. The root of a writable overlay is its upper directory, which so has

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::time::Instant;
 
-use runtime::{Access, DEFAULT_PATH, Network, Process, Security, Spec, Stdio};
+use runtime::{Access, DEFAULT_PATH, Limits, Network, Process, Security, Spec, Stdio};
 use sys::{Mount, Recursion};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             mounts: Vec::new(),
             network: Network::None,
             security: Security::default(),
+            limits: Limits::default(),
             stdio: Stdio::Inherit,
         };
         let before = Instant::now();

@@ -14,7 +14,7 @@ use crate::filesystem::{Built, Tree};
 use crate::mountpoint::{Kind, open_or_make};
 use crate::spec::NewPrivileges;
 use crate::user::User;
-use crate::{Security, StartError, program};
+use crate::{Security, StartError, Ulimit, program};
 
 /// Everything that the child needs, made by the parent.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(crate) struct Plan {
     /// Its own network namespace, if any, with the loopback interface up.
     pub(crate) network: Option<OwnedFd>,
     pub(crate) security: Security,
+    pub(crate) ulimits: Vec<Ulimit>,
     /// Loaded unless empty.
     pub(crate) filter: Vec<FilterInstruction>,
     pub(crate) user: User,
@@ -90,6 +91,12 @@ impl Plan {
         built.protect()?;
         self.tree.seal_root()?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
+        // Raising them takes a capability; a low one must not end what comes before.
+        for limit in &self.ulimits {
+            limit
+                .set()
+                .map_err(StartError::step("set a limit of the container's processes"))?;
+        }
         self.drop_privileges()?;
         program::find(&self.program, &self.search_path)
     }

@@ -67,6 +67,17 @@ pub enum StartError {
     /// What should be mounted does not exist on the host.
     #[error("invalid mount config for type \"bind\": bind source path does not exist: {}", .0.display())]
     NoBindSource(PathBuf),
+    /// What should be shown of a mount is not in it.
+    #[error("there is no `{path}` in what `{target}` should show")]
+    NoPathInMount {
+        /// The path in the mount.
+        path: String,
+        /// The path in the container.
+        target: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The target of a mount is relative.
     #[error("invalid mount path: '{0}' mount path must be absolute")]
     RelativeTarget(String),
@@ -134,6 +145,7 @@ impl StartError {
             | Self::CwdNotDirectory(_)
             | Self::Cwd { .. }
             | Self::NoBindSource(_)
+            | Self::NoPathInMount { .. }
             | Self::RelativeTarget(_)
             | Self::TargetInProc(_)
             | Self::Target { .. }

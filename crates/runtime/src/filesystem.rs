@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use sys::{Mount, MountAttributes, MountError, Recursion, Root};
@@ -19,8 +19,9 @@ use crate::{Access, StartError, devices};
 #[derive(Debug)]
 pub(crate) struct PreparedBind {
     pub(crate) mount: Mount,
+    /// What of it is shown: a path without slashes at its ends, empty for its root.
+    pub(crate) inside: String,
     pub(crate) target: String,
-    pub(crate) kind: Kind,
 }
 
 /// What the tree is built from.
@@ -29,6 +30,8 @@ pub(crate) struct Tree {
     pub(crate) rootfs: Mount,
     pub(crate) rootfs_access: Access,
     pub(crate) devpts: Mount,
+    /// The size of `/dev/shm` in bytes.
+    pub(crate) shm_size: u64,
     pub(crate) binds: Vec<PreparedBind>,
     pub(crate) cgroups: Hierarchies,
 }
@@ -115,7 +118,7 @@ impl Tree {
         let sys = Root::from(OwnedFd::from(sys));
         self.attach_cgroups(&sys)?;
         for bind in &self.binds {
-            attach_bind(bind, at, made)?;
+            attach_bind(bind, at, &dev, made)?;
         }
         Ok(Built {
             proc: Root::from(OwnedFd::from(proc)),
@@ -155,7 +158,8 @@ impl Tree {
             ..SAFE
         };
         attach_in(&self.devpts, &pts, (dev, "/dev"), "pts")?;
-        let shm = Mount::tmpfs(&[("mode", "1777"), ("size", "65536k")])
+        let size = self.shm_size.to_string();
+        let shm = Mount::tmpfs(&[("mode", "1777"), ("size", &size)])
             .map_err(StartError::mount("/dev/shm"))?;
         attach_in(&shm, &SAFE, (dev, "/dev"), "shm")?;
         let mqueue = Mount::mqueue().map_err(StartError::mount("/dev/mqueue"))?;
@@ -335,18 +339,57 @@ fn attach_in(
 fn attach_bind(
     bind: &PreparedBind,
     root: BorrowedFd<'_>,
+    dev: &Mount,
     made: &mut Vec<Vec<u8>>,
 ) -> Result<(), StartError> {
-    let target = open_or_make(root, &bind.target, bind.kind, made)
-        .map_err(|errno| target_error(&bind.target, errno.into()))?;
-    let in_proc =
-        is_in_proc(target.as_fd()).map_err(|errno| target_error(&bind.target, errno.into()))?;
-    if in_proc {
+    let cut = match bind.inside.as_str() {
+        "" => None,
+        path => Some(cut_out(bind, path, dev)?),
+    };
+    let mount = cut.as_ref().unwrap_or(&bind.mount);
+    let failed = |errno: Errno| target_error(&bind.target, errno.into());
+    let status = fstat(mount).map_err(failed)?;
+    let kind = match FileType::from_raw_mode(status.st_mode) {
+        FileType::Directory => Kind::Directory,
+        _ => Kind::File,
+    };
+    let target = open_or_make(root, &bind.target, kind, made).map_err(failed)?;
+    if is_in_proc(target.as_fd()).map_err(failed)? {
         return Err(StartError::TargetInProc(bind.target.clone()));
     }
-    bind.mount
+    mount
         .attach_at(target.as_fd())
         .map_err(StartError::mount(&bind.target))
+}
+
+/// Returns a mount of `path` in the mount of `bind`. Only what is attached can be copied on older
+/// kernels, so it is attached in `/dev` for the while.
+fn cut_out(bind: &PreparedBind, path: &str, dev: &Mount) -> Result<Mount, StartError> {
+    const PLACE: &str = ".bind";
+    let failed = |errno: Errno| target_error(&bind.target, errno.into());
+    mkdirat(dev, PLACE, Mode::from_raw_mode(0o700)).map_err(failed)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = openat(dev, PLACE, flags, Mode::empty()).map_err(failed)?;
+    bind.mount
+        .attach_at(place.as_fd())
+        .map_err(StartError::mount(&bind.target))?;
+    let whole = bind.mount.as_fd().try_clone_to_owned().map(Root::from);
+    let whole = whole.map_err(|error| target_error(&bind.target, error))?;
+    let source = whole
+        .open_in_root(path.as_bytes(), OFlags::PATH)
+        .map_err(|error| StartError::NoPathInMount {
+            path: path.to_owned(),
+            target: bind.target.clone(),
+            source: error.source,
+        })?;
+    let mount = Mount::open_at(source.as_fd(), Recursion::Recursive)
+        .map_err(StartError::mount(&bind.target))?;
+    rustix::process::fchdir(&bind.mount)
+        .and_then(|()| unmount(".", UnmountFlags::DETACH))
+        .and_then(|()| rustix::process::chdir("/"))
+        .and_then(|()| unlinkat(dev, PLACE, AtFlags::REMOVEDIR))
+        .map_err(failed)?;
+    Ok(mount)
 }
 
 fn finish(

@@ -18,12 +18,15 @@ mod seccomp;
 pub mod signal;
 mod spec;
 mod start;
+mod ulimit;
 pub mod user;
 
 pub use environment::{DEFAULT_PATH, Environment};
 pub use error::StartError;
 pub use running::{Exit, Running, Terminal, WaitError};
 pub use spec::{
-    Access, BindMount, Network, NewPrivileges, Process, Seccomp, Security, Spec, Stdio,
+    Access, BindMount, BindSource, Limits, MemoryFile, Network, NewPrivileges, Process, Seccomp,
+    Security, Spec, Stdio,
 };
 pub use start::start;
+pub use ulimit::{Ulimit, UlimitError};

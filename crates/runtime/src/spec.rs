@@ -1,9 +1,12 @@
 //! What to start.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use sys::Capability;
+
+use crate::Ulimit;
 
 /// A container to start. Plain values, checked by [`crate::start`].
 #[derive(Debug)]
@@ -18,12 +21,14 @@ pub struct Spec {
     pub process: Process,
     /// The host name, also shown by `hostname`.
     pub hostname: String,
-    /// Files and directories of the host, in the order in which they are mounted.
+    /// Files and directories from elsewhere, in the order in which they are mounted.
     pub mounts: Vec<BindMount>,
     /// Which network it sees.
     pub network: Network,
     /// What it may do.
     pub security: Security,
+    /// How much its processes may take.
+    pub limits: Limits,
     /// Where its input and output go.
     pub stdio: Stdio,
 }
@@ -42,16 +47,53 @@ pub struct Process {
     pub user: String,
 }
 
-/// A file or directory of the host that the container sees.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A file or directory that the container sees.
+#[derive(Debug)]
 pub struct BindMount {
-    /// The path on the host; must exist.
-    pub source: PathBuf,
+    /// Where it comes from.
+    pub source: BindSource,
+    /// The path in the source of what is shown, empty for all of it; must exist. Symbolic links
+    /// in it resolve inside the source.
+    pub inside: String,
     /// The absolute path in the container; made when missing. Symbolic links in it resolve
     /// inside the container's root.
     pub target: String,
     /// Whether the program may change it.
     pub access: Access,
+}
+
+/// Where a [`BindMount`] comes from.
+#[derive(Debug)]
+pub enum BindSource {
+    /// This path on the host, with what is mounted below it; must exist.
+    Host(PathBuf),
+    /// A mount that is attached nowhere.
+    Mount(sys::Mount),
+    /// An empty directory in memory, of this size in bytes; 0 is no limit.
+    Memory(u64),
+    /// A file that is in memory only.
+    MemoryFile(MemoryFile),
+}
+
+/// A file that never reaches a disk.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MemoryFile {
+    /// What is in it.
+    pub content: Vec<u8>,
+    /// Its permission bits.
+    pub mode: u32,
+    /// The numbers of its user and group.
+    pub owner: (u32, u32),
+}
+
+/// Its content may be a secret.
+impl fmt::Debug for MemoryFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryFile")
+            .field("mode", &self.mode)
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Whether something may be changed.
@@ -112,6 +154,24 @@ pub enum Seccomp {
     Default,
     /// All.
     Unconfined,
+}
+
+/// How much a container's processes may take. The default is docker's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// What each process inherits; others stay as the caller's.
+    pub ulimits: Vec<Ulimit>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            shm_size: 64 << 20,
+            ulimits: Vec::new(),
+        }
+    }
 }
 
 /// Where a container's input and output go.

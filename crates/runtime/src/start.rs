@@ -5,10 +5,11 @@
 //! process's memory until it executes the program.
 
 use std::ffi::CString;
-use std::io::{self, Read as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use sys::{
@@ -19,12 +20,11 @@ use sys::{
 use crate::cgroup::{Cgroup, Layout};
 use crate::child::{Plan, Streams};
 use crate::filesystem::{Hierarchies, PreparedBind, Tree};
-use crate::mountpoint::Kind;
 use crate::network::NewNetwork;
 use crate::program::c_string;
 use crate::{
-    Access, BindMount, DEFAULT_PATH, Environment, Network, Running, Seccomp, Spec, StartError,
-    Stdio, Terminal, seccomp, user,
+    Access, BindMount, BindSource, DEFAULT_PATH, Environment, MemoryFile, Network, Running,
+    Seccomp, Spec, StartError, Stdio, Terminal, seccomp, user,
 };
 
 /// Starts a container and returns once its program has been executed.
@@ -168,10 +168,11 @@ fn plan(
             rootfs: spec.rootfs,
             rootfs_access: spec.rootfs_access,
             devpts,
+            shm_size: spec.limits.shm_size,
             binds: spec
                 .mounts
-                .iter()
-                .map(open_bind)
+                .into_iter()
+                .map(prepare_bind)
                 .collect::<Result<_, _>>()?,
             cgroups: match (&cgroup, layout) {
                 (Some(cgroup), _) => cgroup.hierarchies()?,
@@ -183,6 +184,7 @@ fn plan(
         hostname: spec.hostname,
         network: None,
         security,
+        ulimits: spec.limits.ulimits,
         filter,
         user,
         cwd: if spec.process.cwd.is_empty() {
@@ -224,7 +226,7 @@ fn read_accounts(root: &Root, path: &[u8]) -> Result<Vec<u8>, StartError> {
     let status = fstat(&file).map_err(StartError::step(step))?;
     let mut text = Vec::new();
     if FileType::from_raw_mode(status.st_mode) == FileType::RegularFile {
-        std::fs::File::from(file)
+        File::from(file)
             .take(MAX_ACCOUNTS)
             .read_to_end(&mut text)
             .map_err(StartError::step(step))?;
@@ -232,13 +234,28 @@ fn read_accounts(root: &Root, path: &[u8]) -> Result<Vec<u8>, StartError> {
     Ok(text)
 }
 
-fn open_bind(bind: &BindMount) -> Result<PreparedBind, StartError> {
-    let failed = StartError::mount(&bind.target);
-    let mount = match Mount::bind(&bind.source, Recursion::Recursive) {
-        Err(error) if error.io_error().kind() == io::ErrorKind::NotFound => {
-            return Err(StartError::NoBindSource(bind.source.clone()));
+fn prepare_bind(bind: BindMount) -> Result<PreparedBind, StartError> {
+    let target = bind.target;
+    let (mount, inside) = match bind.source {
+        BindSource::Mount(mount) => (mount, bind.inside),
+        BindSource::Memory(size) => {
+            let size = size.to_string();
+            let mount = Mount::tmpfs(&[("size", &size)]).map_err(StartError::mount(&target))?;
+            (mount, bind.inside)
         }
-        result => result.map_err(failed)?,
+        BindSource::MemoryFile(file) => {
+            const NAME: &str = "file";
+            let mount = Mount::tmpfs(&[]).map_err(StartError::mount(&target))?;
+            write_memory_file(&mount, NAME, &file)
+                .map_err(StartError::step("write a file of the container's"))?;
+            (mount, NAME.to_owned())
+        }
+        BindSource::Host(source) => match Mount::bind(&source, Recursion::Recursive) {
+            Err(error) if error.io_error().kind() == io::ErrorKind::NotFound => {
+                return Err(StartError::NoBindSource(source));
+            }
+            result => (result.map_err(StartError::mount(&target))?, bind.inside),
+        },
     };
     let attributes = MountAttributes {
         read_only: bind.access == Access::ReadOnly,
@@ -247,17 +264,25 @@ fn open_bind(bind: &BindMount) -> Result<PreparedBind, StartError> {
     };
     mount
         .set_attributes(&attributes, Recursion::Recursive)
-        .map_err(StartError::mount(&bind.target))?;
-    let status = fstat(&mount).map_err(StartError::step("look at the source of a mount"))?;
-    let kind = match FileType::from_raw_mode(status.st_mode) {
-        FileType::Directory => Kind::Directory,
-        _ => Kind::File,
-    };
+        .map_err(StartError::mount(&target))?;
     Ok(PreparedBind {
         mount,
-        target: bind.target.clone(),
-        kind,
+        inside: inside.trim_matches('/').to_owned(),
+        target,
     })
+}
+
+fn write_memory_file(mount: &Mount, name: &str, file: &MemoryFile) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let opened = openat(mount, name, flags, Mode::empty())?;
+    let (user, group) = file.owner;
+    fchown(
+        &opened,
+        Some(Uid::from_raw(user)),
+        Some(Gid::from_raw(group)),
+    )?;
+    fchmod(&opened, Mode::from_raw_mode(file.mode))?;
+    File::from(opened).write_all(&file.content)
 }
 
 fn streams(stdio: Stdio, devpts: &Mount) -> Result<(Streams, Option<Terminal>), StartError> {

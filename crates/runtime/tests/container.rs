@@ -4,23 +4,24 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use runtime::{
-    Access, BindMount, DEFAULT_PATH, Exit, Network, NewPrivileges, Process, Running, Seccomp,
-    Security, Spec, StartError, Stdio,
+    Access, BindMount, BindSource, DEFAULT_PATH, Exit, Limits, MemoryFile, Network, NewPrivileges,
+    Process, Running, Seccomp, Security, Spec, StartError, Stdio,
 };
-use sys::{Mount, Recursion};
+use rustix::fs::{Mode, OFlags};
+use sys::{Mount, Recursion, Root};
 
 const APPLETS: &[&str] = &[
-    "awk", "cat", "chown", "chroot", "dd", "echo", "env", "false", "grep", "head", "hostname",
-    "id", "ifconfig", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "ping", "ps", "pwd",
-    "readlink", "seq", "setsid", "sh", "sleep", "sort", "stat", "stty", "test", "touch", "tr",
-    "true", "tty", "umount", "unshare", "wc",
+    "awk", "cat", "chown", "chroot", "dd", "df", "echo", "env", "false", "grep", "head",
+    "hostname", "id", "ifconfig", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "ping",
+    "ps", "pwd", "readlink", "seq", "setsid", "sh", "sleep", "sort", "stat", "stty", "tail",
+    "test", "touch", "tr", "true", "tty", "umount", "unshare", "wc",
 ];
 
 /// A root file system in a directory of its own.
@@ -69,6 +70,7 @@ impl Rootfs {
             mounts: Vec::new(),
             network: Network::None,
             security: Security::default(),
+            limits: Limits::default(),
             stdio: Stdio::Inherit,
         }
     }
@@ -140,7 +142,30 @@ fn group_of(spec: &Spec) -> PathBuf {
 
 fn bind(source: &Path, target: &str, access: Access) -> BindMount {
     BindMount {
-        source: source.to_owned(),
+        source: BindSource::Host(source.to_owned()),
+        inside: String::new(),
+        target: target.to_owned(),
+        access,
+    }
+}
+
+/// What `path` is in a memory file system with `a/file`, `a/link` to it from its root, and
+/// `out` to outside.
+fn inside(path: &str, target: &str, access: Access) -> BindMount {
+    let mount = Mount::tmpfs(&[]).unwrap();
+    let root = Root::from(mount.as_fd().try_clone_to_owned().unwrap());
+    root.mkdir_all(b"a", Mode::from_raw_mode(0o755)).unwrap();
+    let mode = Mode::from_raw_mode(0o644);
+    let file = root
+        .create_in_root(b"a/file", OFlags::WRONLY, mode)
+        .unwrap();
+    fs::File::from(file).write_all(b"in the mount\n").unwrap();
+    for (content, link) in [("/a/file", "a/link"), ("../../../../etc", "out")] {
+        rustix::fs::symlinkat(content, &mount, link).unwrap();
+    }
+    BindMount {
+        source: BindSource::Mount(mount),
+        inside: path.to_owned(),
         target: target.to_owned(),
         access,
     }
@@ -531,6 +556,77 @@ fn privileged_links_at_mount_points_never_lead_to_the_host() {
     spec.mounts = vec![bind(outside.path(), "/data", Access::ReadWrite)];
     let error = runtime::start(spec).unwrap_err();
     assert!(matches!(error, StartError::TargetInProc(_)), "{error}");
+}
+
+#[test]
+fn privileged_paths_of_a_mount_that_is_attached_nowhere_are_shown() {
+    let rootfs = Rootfs::new();
+    let script = "cat /whole/a/file /new/directory/file /file && ls /new/directory /dev/.bind
+        echo x > /whole/a/file && echo x > /file; grep -c bind /proc/self/mountinfo";
+    let mut spec = rootfs.spec(&["sh", "-c", script]);
+    spec.mounts = vec![
+        inside("", "/whole", Access::ReadWrite),
+        inside("/a/", "/new/directory", Access::ReadOnly),
+        inside("a/link", "/file", Access::ReadOnly),
+    ];
+    let (_, output) = run(spec);
+    let expected = "in the mount\nin the mount\nin the mount\n\
+        ls: /dev/.bind: No such file or directory\n/new/directory:\nfile\nlink\n\
+        sh: can't create /file: Read-only file system\n0\n";
+    assert_eq!(output, expected);
+    assert!(rootfs.path().join("file").is_file());
+    for path in ["nothing", "out/shadow", "../a/nothing"] {
+        let mut spec = rootfs.spec(&["true"]);
+        spec.mounts = vec![inside(path, "/x", Access::ReadOnly)];
+        let error = runtime::start(spec).unwrap_err();
+        assert!(matches!(error, StartError::NoPathInMount { .. }), "{error}");
+    }
+}
+
+#[test]
+fn privileged_files_and_directories_of_memory_are_shown() {
+    let rootfs = Rootfs::new();
+    let script = "stat -c '%a %u:%g %s' /run/secret && cat /run/secret
+        echo x > /memory/x; dd if=/dev/zero of=/memory/y bs=1024 count=80 2>&1 | grep -c 'No space'";
+    let mut spec = rootfs.spec(&["sh", "-c", script]);
+    let file = MemoryFile {
+        content: b"hush\n".to_vec(),
+        mode: 0o440,
+        owner: (3, 4),
+    };
+    assert!(!format!("{file:?}").contains("hush"));
+    let show = |source, target: &str| BindMount {
+        source,
+        inside: String::new(),
+        target: target.to_owned(),
+        access: Access::ReadWrite,
+    };
+    spec.mounts = vec![
+        show(BindSource::MemoryFile(file), "/run/secret"),
+        show(BindSource::Memory(64 << 10), "/memory"),
+    ];
+    let (_, output) = run(spec);
+    assert_eq!(output, "440 3:4 5\nhush\n1\n");
+}
+
+#[test]
+fn privileged_limits_hold_for_the_processes_of_the_container() {
+    let rootfs = Rootfs::new();
+    let script = "ulimit -n; ulimit -Hn; ulimit -c; df -k /dev/shm | tail -n 1 | awk '{print $2}'";
+    let mut spec = rootfs.spec(&["sh", "-c", script]);
+    let ulimits = ["nofile=50:60", "core=0"].map(|text| text.parse().unwrap());
+    spec.limits = Limits {
+        shm_size: 1 << 20,
+        ulimits: ulimits.to_vec(),
+    };
+    let (exit, output) = run(spec);
+    assert_eq!(
+        (exit, output.as_str()),
+        (Exit::Code(0), "50\n60\n0\n1024\n")
+    );
+    let mut spec = rootfs.spec(&["sh", "-c", "df -k /dev/shm | tail -n 1 | awk '{print $2}'"]);
+    spec.process.user = "1:1".to_owned();
+    assert_eq!(run(spec).1, "65536\n");
 }
 
 #[test]

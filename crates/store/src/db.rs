@@ -394,4 +394,31 @@ mod tests {
             .expect("kept");
         assert_eq!(row, (5, None, vec![2], 0));
     }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_older_tables_as_they_were() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db.sqlite");
+        let mut connection = open(&path, Missing::Create).expect("opened");
+        connection.execute_batch(SCHEMA_1).expect("made");
+        connection
+            .pragma_update(None, "user_version", 1)
+            .expect("set");
+        // In the way of the last script, long after the first has done its work.
+        connection
+            .execute_batch("CREATE TABLE undo_images (id BLOB)")
+            .expect("made");
+        let columns = |connection: &Connection| -> i64 {
+            let query = "SELECT count(*) FROM pragma_table_info('images')";
+            connection
+                .query_row(query, [], |row| row.get(0))
+                .expect("read")
+        };
+        let before = columns(&connection);
+        migrate(&mut connection, "WAL").expect_err("there is a table already");
+        drop(connection);
+        let connection = open(&path, Missing::Refuse).expect("opened");
+        assert_eq!(version(&connection).expect("read"), 1);
+        assert_eq!(columns(&connection), before);
+    }
 }

@@ -9,7 +9,7 @@ use oci::{
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::manifest::{self, Provenance};
-use crate::{Store, StoreError, Timestamp, db, layer};
+use crate::{Store, StoreError, Timestamp, db, layer, tag};
 
 /// An image to record.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +93,16 @@ impl Store {
     /// Records an image. Every layer must be in the store. Recording an image again is no error;
     /// a manifest replaces the one before.
     pub fn put_image(&self, image: &NewImage<'_>) -> Result<ImageId, StoreError> {
+        self.put_named_image(image, &[])
+    }
+
+    /// Records an image as [`Store::put_image`] does, with names: no command that removes images
+    /// comes between.
+    pub fn put_named_image(
+        &self,
+        image: &NewImage<'_>,
+        names: &[Reference],
+    ) -> Result<ImageId, StoreError> {
         let config = ImageConfig::parse(image.config)?;
         let id = Digest::of(image.config);
         if let Some((media_type, bytes)) = image.manifest {
@@ -116,9 +126,17 @@ impl Store {
                 manifest::set_manifest(tx, &id, manifest, Provenance::Received)?;
             }
             release_leases(tx, &id)?;
+            for name in names {
+                tag::give(self, tx, name, (&id, None))?;
+            }
             Ok::<_, StoreError>(())
         })?;
         Ok(id)
+    }
+
+    /// Ends the leases of an image's parts: it holds them itself.
+    pub fn release_leases(&self, id: &ImageId) -> Result<(), StoreError> {
+        self.write(|tx| release_leases(tx, id))
     }
 
     /// Returns all images, newest first.
@@ -239,7 +257,8 @@ fn release_leases(tx: &Connection, id: &ImageId) -> Result<(), StoreError> {
             [key],
         )?;
         tx.execute(
-            "UPDATE blobs SET leased_until = 0 WHERE digest IN
+            // What was pushed uncompressed is a blob beside the layer.
+            "UPDATE blobs SET leased_until = 0 WHERE digest = ?1 OR digest IN
                 (SELECT digest FROM compressions WHERE diff_id = ?1)",
             [key],
         )?;

@@ -7,6 +7,7 @@ mod archive;
 mod blob;
 mod blob_writer;
 mod build;
+mod cache_mount;
 mod census;
 mod change;
 mod container;
@@ -48,6 +49,7 @@ pub use archive::{
 };
 pub use blob_writer::{BlobWriter, NewBlob};
 pub use build::BuildRecord;
+pub use cache_mount::{CacheHold, CacheMount, CacheRecord};
 pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
 pub use error::{StoreError, is_disk_full};
 pub use exchange::{
@@ -55,7 +57,7 @@ pub use exchange::{
     DockerArchiveTarget, Event, ExchangeError, Extent, Fault, LayerId, LayoutArchiveTarget,
     LayoutTarget, ManifestPolicy, Mirrored, OpenBlob, OpenSource, Packing, Progress, Resolved,
     Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, image_config, mirror,
-    push,
+    push, until_named,
 };
 pub use image::{ImageRecord, NewImage};
 pub use journal::{JournalEntry, PastImage};

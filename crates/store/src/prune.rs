@@ -7,14 +7,15 @@ use rusqlite::{Connection, Transaction};
 
 use crate::census::Census;
 use crate::error::is_disk_full;
+use crate::measure::disk_usage;
 use crate::remove::{Removing, children, references};
 use crate::resolve::Found;
 use crate::sweep::{Needed, live};
 use crate::target::{Chosen, OutOfReach};
 use crate::why::{self, Done, Kept, Unmeasured};
 use crate::{
-    ContainerRecord, Force, ImageRecord, Removal, RemoveError, ResolveError, StepFilter,
-    StepRecord, Store, StoreError, Swept, Timestamp, container, image, step,
+    CacheRecord, ContainerRecord, Force, ImageRecord, Lock, Removal, RemoveError, ResolveError,
+    StepFilter, StepRecord, Store, StoreError, Swept, Timestamp, container, image, step,
 };
 
 /// What [`Store::prune`] removes.
@@ -24,7 +25,7 @@ pub struct Prune {
     pub containers: Vec<ContainerRecord>,
     /// Images.
     pub images: Option<PruneFilter>,
-    /// Build steps.
+    /// Build steps, and directories of `RUN --mount=type=cache`.
     pub steps: Option<StepFilter>,
     /// Compressed forms of layers.
     pub compressed: Compressed,
@@ -100,6 +101,8 @@ pub struct PruneReport {
     pub removals: Vec<Removal>,
     /// Build steps.
     pub steps: Vec<StepRecord>,
+    /// Directories of `RUN --mount=type=cache`, and the bytes of disk that each took.
+    pub caches: Vec<(CacheRecord, u64)>,
     /// What the sweep then freed.
     pub swept: Swept,
     /// What is left, if that was asked for; containers that are left are always told of where only
@@ -130,17 +133,22 @@ impl LabelFilter {
 
 impl Store {
     /// Removes what `prune` says in one transaction, then sweeps. Images that a container uses
-    /// stay, with their parents. Waits for other commands before the sweep; the caller must not
-    /// hold a lock.
+    /// stay, with their parents. Waits for other commands first: an image that one of them has
+    /// just made may be about to get its name. The caller must not hold a lock.
     pub fn prune(&self, prune: &Prune) -> Result<PruneReport, PruneError> {
+        let lock = self.lock_exclusive()?;
         let chosen = self.chosen(prune)?;
         let removed =
             self.freeing(|| self.write(|tx| self.remove_records(tx, prune, chosen.as_ref())));
         let (mut report, left) = match removed {
-            Err(error) if is_disk_full(&error) => return self.prune_piecemeal(prune, chosen),
+            Err(error) if is_disk_full(&error) => {
+                return self.prune_piecemeal(prune, chosen, &lock);
+            }
             removed => removed?,
         };
-        report.swept = self.sweep()?;
+        report.swept = self.sweep_locked(&lock)?;
+        self.remove_caches(prune, chosen.as_ref(), &mut report)?;
+        drop(lock);
         report.kept = self.kept(prune, left)?;
         if prune.target.is_some() {
             self.shorten_log()?;
@@ -158,8 +166,43 @@ impl Store {
             Ok((report, live, held))
         })?;
         report.swept = self.rehearse_sweep(&live, &held)?;
+        self.add_caches(prune, chosen.as_ref(), &mut report)?;
         report.kept = self.kept(prune, left)?;
         Ok(report)
+    }
+
+    /// Adds to the report the caches that a prune removes.
+    fn add_caches(
+        &self,
+        prune: &Prune,
+        chosen: Option<&Chosen>,
+        report: &mut PruneReport,
+    ) -> Result<(), StoreError> {
+        let Some(filter) = &prune.steps else {
+            return Ok(());
+        };
+        for cache in self.caches_of(filter)? {
+            if chosen.is_none_or(|chosen| chosen.caches.contains(&cache.name)) {
+                let bytes = disk_usage(&self.cache_dir(&cache.name));
+                report.swept.bytes += bytes;
+                report.caches.push((cache, bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the caches that a prune removes. The caller holds the root's lock alone.
+    fn remove_caches(
+        &self,
+        prune: &Prune,
+        chosen: Option<&Chosen>,
+        report: &mut PruneReport,
+    ) -> Result<(), StoreError> {
+        self.add_caches(prune, chosen, report)?;
+        for (cache, _) in &report.caches {
+            self.discard(&self.cache_dir(&cache.name))?;
+        }
+        Ok(())
     }
 
     /// Does what [`Store::prune`] does where the disk has no room for the records of it: a few
@@ -168,13 +211,26 @@ impl Store {
         &self,
         prune: &Prune,
         chosen: Option<Chosen>,
+        lock: &Lock,
     ) -> Result<PruneReport, PruneError> {
-        let mut report = PruneReport::default();
+        // First: their images may go then.
+        let containers = Prune {
+            containers: prune.containers.clone(),
+            ..Prune::default()
+        };
+        let (mut report, _) =
+            self.freeing(|| self.write(|tx| self.remove_records(tx, &containers, None)))?;
+        report.swept.add(self.sweep_locked(lock)?);
+        self.empty_trash()?;
         let ids: Vec<ImageId> = match chosen {
             Some(Chosen { ref images, .. }) => images.iter().copied().collect(),
             None => self.images()?.iter().map(|image| image.id).collect(),
         };
-        let steps = chosen.map(|chosen| chosen.steps);
+        let (steps, caches) = chosen.map(|chosen| (chosen.steps, chosen.caches)).unzip();
+        let caches = caches.map(|caches| Chosen {
+            caches,
+            ..Chosen::default()
+        });
         let (mut ids, mut length) = (ids.as_slice(), PIECE);
         while !ids.is_empty() {
             let (images, others) = ids.split_at(length.min(ids.len()));
@@ -193,13 +249,14 @@ impl Store {
                 Err(error) => return Err(error.into()),
                 Ok((removed, _)) => {
                     report.removals.extend(removed.removals);
-                    report.swept.add(self.sweep()?);
+                    report.swept.add(self.sweep_locked(lock)?);
                     self.empty_trash()?;
                     (ids, length) = (others, length * 2);
                 }
             }
         }
         let rest = Prune {
+            containers: Vec::new(),
             images: None,
             ..prune.clone()
         };
@@ -209,9 +266,9 @@ impl Store {
         });
         let (removed, left) =
             self.freeing(|| self.write(|tx| self.remove_records(tx, &rest, chosen.as_ref())))?;
-        report.containers = removed.containers;
         report.steps = removed.steps;
-        report.swept.add(self.sweep()?);
+        report.swept.add(self.sweep_locked(lock)?);
+        self.remove_caches(prune, caches.as_ref(), &mut report)?;
         report.kept = self.kept(prune, left)?;
         Ok(report)
     }
@@ -523,9 +580,30 @@ mod tests {
         (directory, store)
     }
 
+    /// Makes a container of the oldest image, with nothing of its own.
+    fn container(store: &Store) -> ContainerRecord {
+        let name = Reference::parse("app:0").expect("valid");
+        let image = store.tagged(&name).expect("read").expect("there");
+        let record = ContainerRecord {
+            id: "a".repeat(64),
+            name: "web".to_owned(),
+            image,
+            image_name: "app:0".to_owned(),
+            command: Vec::new(),
+            created: Timestamp(1),
+            state: crate::ContainerState::Created,
+            auto_remove: false,
+            options: serde_json::Value::Null,
+            layers: store.image(&image).expect("read").expect("there").layers,
+        };
+        store.put_container(&record).expect("stored");
+        record
+    }
+
     #[test]
     fn a_prune_in_pieces_removes_and_tells_the_same() {
-        let prune = Prune {
+        let prune = |containers| Prune {
+            containers,
             images: Some(PruneFilter {
                 scope: PruneScope::Unused,
                 keep: Some(3),
@@ -535,8 +613,12 @@ mod tests {
         };
         let (_first, whole) = store();
         let (_second, pieces) = store();
-        let expected = whole.prune(&prune).expect("pruned");
-        let found = pieces.prune_piecemeal(&prune, None).expect("pruned");
+        let containers = [container(&whole), container(&pieces)];
+        let [first, second] = containers.map(|container| prune(vec![container]));
+        let expected = whole.prune(&first).expect("pruned");
+        let lock = pieces.lock_exclusive().expect("locked");
+        let found = pieces.prune_piecemeal(&second, None, &lock);
+        let found = found.expect("pruned");
         let sorted = |report: &PruneReport| {
             let mut removals: Vec<String> = report
                 .removals
@@ -547,7 +629,8 @@ mod tests {
             (removals, report.swept.bytes)
         };
         assert_eq!(sorted(&found), sorted(&expected));
-        assert_eq!(found.removals.len(), 17 * 3);
+        assert_eq!(found.containers, expected.containers);
+        assert_eq!((found.containers.len(), found.removals.len()), (1, 17 * 3));
         assert_eq!(pieces.images().expect("read").len(), 3);
     }
 }

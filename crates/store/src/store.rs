@@ -10,6 +10,7 @@
 //!   blobs/sha256/   content as transferred
 //!   layers/         one directory for each DiffId
 //!   containers/     one directory for each container
+//!   caches/         directories of `RUN --mount=type=cache`
 //!   context/        what is remembered of build contexts
 //!   ingest/         partial downloads and scratch
 //!   trash/          to be deleted
@@ -20,13 +21,14 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci::Digest;
 use rusqlite::{Connection, Transaction};
 use rustix::fs::{IFlags, StatVfs};
+use sys::FileSystem;
 
 use crate::db::{self, Missing, Schema};
 use crate::error::at;
@@ -35,11 +37,12 @@ use crate::operation::Scope;
 use crate::{Recovery, StoreError, lock, reserve, sync};
 
 /// The directories under the root, parents first.
-const DIRECTORIES: [&str; 7] = [
+const DIRECTORIES: [&str; 8] = [
     "blobs",
     "blobs/sha256",
     "layers",
     "containers",
+    "caches",
     "context",
     "ingest",
     "trash",
@@ -66,6 +69,7 @@ struct Inner {
     boot_id: String,
     connection: Mutex<Connection>,
     read_only: Vec<String>,
+    is_new: bool,
     recovery: OnceLock<Recovery>,
 }
 
@@ -90,7 +94,9 @@ impl Store {
             None => sync::boot_id()?,
         };
         let format_path = root.join("format");
-        let format = match Format::read(&format_path)? {
+        let found = Format::read(&format_path)?;
+        let is_new = found.is_none();
+        let format = match found {
             Some(format) => format,
             None => create(root, &format_path)?,
         };
@@ -105,6 +111,7 @@ impl Store {
             boot_id,
             connection: Mutex::new(connection),
             read_only,
+            is_new,
             recovery: OnceLock::new(),
         };
         let store = Self {
@@ -126,9 +133,19 @@ impl Store {
         &self.inner.root
     }
 
+    /// Tells whether this opening made the store.
+    pub fn is_new(&self) -> bool {
+        self.inner.is_new
+    }
+
+    /// Returns what kind of file system the store is on.
+    pub fn file_system(&self) -> Result<FileSystem, StoreError> {
+        FileSystem::of(self.root()).map_err(at("look at", self.root()))
+    }
+
     /// Returns how many bytes this user may still write to the store's file system.
-    pub(crate) fn free_space(&self) -> Result<u64, StoreError> {
-        let status = self.file_system()?;
+    pub fn free_space(&self) -> Result<u64, StoreError> {
+        let status = self.statistics()?;
         let blocks = match rustix::process::geteuid().is_root() {
             true => status.f_bfree,
             false => status.f_bavail,
@@ -139,17 +156,17 @@ impl Store {
     /// Returns how many bytes any user may still write to the store's file system. Root may write
     /// more where the file system keeps some for it, but not all that it calls free.
     pub fn available_space(&self) -> Result<u64, StoreError> {
-        let status = self.file_system()?;
+        let status = self.statistics()?;
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
     /// Returns how many bytes the store's file system has, used or free.
-    pub(crate) fn capacity(&self) -> Result<u64, StoreError> {
-        let status = self.file_system()?;
+    pub fn capacity(&self) -> Result<u64, StoreError> {
+        let status = self.statistics()?;
         Ok(status.f_blocks.saturating_mul(status.f_frsize))
     }
 
-    fn file_system(&self) -> Result<StatVfs, StoreError> {
+    fn statistics(&self) -> Result<StatVfs, StoreError> {
         let root = self.root();
         rustix::fs::statvfs(root).map_err(|errno| at("look at", root)(errno.into()))
     }
@@ -266,6 +283,7 @@ fn create(root: &Path, format_path: &Path) -> Result<Format, StoreError> {
     make_directory(root)?;
     let lock_path = root.join("open.lock");
     check_is_ours(root)?;
+    close_to_others(root)?;
     let lock = lock::open_file(&lock_path)?;
     lock.lock().map_err(at("lock", &lock_path))?;
     if let Some(format) = Format::read(format_path)? {
@@ -285,6 +303,16 @@ fn create(root: &Path, format_path: &Path) -> Result<Format, StoreError> {
     let format = Format::current();
     format.write(format_path)?;
     Ok(format)
+}
+
+/// Images can hold secrets. A directory that was made for the store beforehand is open to all.
+fn close_to_others(root: &Path) -> Result<(), StoreError> {
+    let status = fs::metadata(root).map_err(at("look at", root))?;
+    if status.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let permissions = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(root, permissions).map_err(at("close to others", root))
 }
 
 /// Lets ext4 place each subdirectory in a part of the disk of its own. Beside one that was just
@@ -341,18 +369,10 @@ fn open_database(root: &Path) -> Result<Connection, StoreError> {
 
 /// WAL needs shared memory between the processes, which network file systems do not give.
 fn journal_mode(root: &Path) -> Result<&'static str, StoreError> {
-    const NFS: i64 = 0x6969;
-    const SMB: i64 = 0x517b;
-    const CIFS: i64 = 0xff53_4d42;
-    const SMB2: i64 = 0xfe53_4d42;
-    const FUSE: i64 = 0x6573_5546;
-    const V9FS: i64 = 0x0102_1997;
-    let kind = rustix::fs::statfs(root)
-        .map_err(|error| at("stat", root)(io::Error::from(error)))?
-        .f_type;
-    Ok(match kind {
-        NFS | SMB | CIFS | SMB2 | FUSE | V9FS => "TRUNCATE",
-        _ => "WAL",
+    let file_system = FileSystem::of(root).map_err(at("look at", root))?;
+    Ok(match file_system.is_remote() {
+        true => "TRUNCATE",
+        false => "WAL",
     })
 }
 

@@ -159,7 +159,7 @@ impl Store {
         self.freeing(|| self.write(|tx| self.forget_compressed(tx)))
     }
 
-    fn sweep_locked(&self, _lock: &Lock) -> Result<Swept, StoreError> {
+    pub(crate) fn sweep_locked(&self, _lock: &Lock) -> Result<Swept, StoreError> {
         // On disk before any file goes: a row must not come back after a power cut without its
         // file.
         let own = self.scope().begun();

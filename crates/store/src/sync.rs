@@ -33,9 +33,7 @@ pub struct Recovery {
 }
 
 pub(crate) fn boot_id() -> Result<String, StoreError> {
-    let path = Path::new(BOOT_ID);
-    let text = fs::read_to_string(path).map_err(at("read", path))?;
-    Ok(text.trim_end().to_owned())
+    sys::boot::boot_id().map_err(at("read", Path::new(BOOT_ID)))
 }
 
 impl Store {

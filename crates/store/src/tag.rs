@@ -20,13 +20,7 @@ impl Store {
             if !image::exists(tx, id)? {
                 return Err(StoreError::ImageNotFound(*id));
             }
-            if let Some(digest) = digest.or(name.digest()) {
-                set_digest(self, tx, (&name.repository(), digest), Some(id))?;
-            }
-            if name.digest().is_none() {
-                set(self, tx, name, id)?;
-            }
-            Ok(())
+            give(self, tx, name, (id, digest))
         })
     }
 
@@ -161,6 +155,22 @@ pub(crate) fn set_digest(
         };
         Ok(())
     })
+}
+
+/// Gives a name to an image that is there, with the digest of its manifest in that repository.
+pub(crate) fn give(
+    store: &Store,
+    tx: &Connection,
+    name: &Reference,
+    (id, digest): (&ImageId, Option<&Digest>),
+) -> Result<(), StoreError> {
+    if let Some(digest) = digest.or(name.digest()) {
+        set_digest(store, tx, (&name.repository(), digest), Some(id))?;
+    }
+    match name.digest() {
+        None => set(store, tx, name, id),
+        Some(_) => Ok(()),
+    }
 }
 
 fn set(store: &Store, tx: &Connection, name: &Reference, id: &ImageId) -> Result<(), StoreError> {

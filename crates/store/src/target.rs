@@ -45,12 +45,14 @@ pub struct OutOfReach {
 pub(crate) struct Chosen {
     pub(crate) images: HashSet<ImageId>,
     pub(crate) steps: HashSet<Digest>,
+    pub(crate) caches: HashSet<String>,
 }
 
 /// Something that may go.
 enum Candidate<'a> {
     Image(&'a ImageRecord),
     Step(Digest),
+    Cache(String),
 }
 
 impl Store {
@@ -83,6 +85,8 @@ impl Store {
                     && step.layer.as_ref().is_none_or(free)
             });
             candidates.extend(steps.map(|step| (step.last_used, Candidate::Step(step.key))));
+            let caches = self.caches_of(filter)?.into_iter();
+            candidates.extend(caches.map(|cache| (cache.last_used, Candidate::Cache(cache.name))));
         }
         candidates.sort_by_key(|(used, _)| *used);
         let mut ledger = Ledger::new(&usage, &census, prune.compressed);
@@ -96,6 +100,10 @@ impl Store {
                 Candidate::Step(key) => {
                     ledger.remove(&Holder::Step(key));
                     chosen.steps.insert(key);
+                }
+                Candidate::Cache(name) => {
+                    ledger.bytes -= usage.cache(&name);
+                    chosen.caches.insert(name);
                 }
                 Candidate::Image(image) => {
                     for id in family.remove(image.id) {
@@ -212,7 +220,7 @@ impl<'a> Ledger<'a> {
             layers: HashMap::new(),
             blobs: HashMap::new(),
             compressions: HashMap::new(),
-            bytes: usage.records.bytes + usage.ingest,
+            bytes: usage.records.bytes + usage.ingest + usage.caches(),
             removed_images: 0,
         };
         for (index, claim) in ledger.claims.iter().enumerate() {

@@ -15,16 +15,21 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// Returns the time now.
     pub fn now() -> Self {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+        Self::from(SystemTime::now())
     }
 
     /// Parses RFC 3339, as in the `created` of an image configuration.
     pub fn parse(text: &str) -> Option<Self> {
         let parsed: jiff::Timestamp = text.parse().ok()?;
         i64::try_from(parsed.as_nanosecond()).ok().map(Self)
+    }
+}
+
+/// What lies before 1970 becomes 1970.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
     }
 }
 

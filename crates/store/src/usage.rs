@@ -26,7 +26,7 @@ pub struct Usage {
     pub images: Share,
     /// What containers have written, and layers that only containers need. Active: running.
     pub containers: Share,
-    /// Layers that only build steps need.
+    /// Layers that only build steps need, and directories of `RUN --mount=type=cache`.
     pub build_cache: Share,
     /// Compressed forms of layers. A push sends them again, `registry serve` serves them.
     pub compressed: Share,
@@ -40,6 +40,8 @@ pub struct Usage {
     pub records: Share,
     /// What a prune of everything that is not in use would free, compressed forms too.
     pub prunable: u64,
+    /// What each directory of `RUN --mount=type=cache` takes, by its name.
+    caches: HashMap<String, u64>,
     /// Bytes of `ingest` that a sweep leaves.
     pub(crate) ingest: u64,
     layers: HashMap<Digest, u64>,
@@ -103,6 +105,16 @@ impl Usage {
     /// Returns the bytes of disk that the directory of a container takes.
     pub fn container(&self, id: &str) -> u64 {
         self.directories.get(id).copied().unwrap_or(0)
+    }
+
+    /// Returns the bytes of disk that a directory of `RUN --mount=type=cache` takes.
+    pub fn cache(&self, name: &str) -> u64 {
+        self.caches.get(name).copied().unwrap_or(0)
+    }
+
+    /// Returns what all of these take.
+    pub(crate) fn caches(&self) -> u64 {
+        self.caches.values().sum()
     }
 
     /// Returns what each of all images takes.
@@ -173,6 +185,15 @@ impl Store {
         for (digest, bytes) in found.blobs {
             needs.add_blob(&mut usage, digest, bytes);
         }
+        for (name, bytes) in found.caches {
+            usage.build_cache.count += 1;
+            usage.build_cache.bytes += bytes;
+            usage.build_cache.reclaimable += bytes;
+            usage.prunable += bytes;
+            usage
+                .caches
+                .insert(name.to_string_lossy().into_owned(), bytes);
+        }
         for (id, bytes) in found.containers {
             needs.add_directory(&mut usage, id.to_string_lossy().into_owned(), bytes);
         }
@@ -197,7 +218,7 @@ impl Store {
         let meter = Meter::default();
         let mut stock = Stock::default();
         let root = self.root();
-        let known = ["blobs", "layers", "containers", "ingest", "trash"];
+        let known = ["blobs", "layers", "containers", "caches", "ingest", "trash"];
         let own = |path: &Path| fs::symlink_metadata(path).map_or(0, |found| meter.one(&found));
         stock.records += own(root);
         for name in names(root)? {
@@ -227,6 +248,7 @@ impl Store {
         stock.layers = sort(measure(&meter, &root.join("layers"))?);
         stock.blobs = sort(measure(&meter, &blobs.join("sha256"))?);
         stock.containers = measure(&meter, &root.join("containers"))?;
+        stock.caches = measure(&meter, &root.join("caches"))?;
         for (_, bytes) in measure(&meter, &root.join("trash"))? {
             stock.removed = (stock.removed.0 + 1, stock.removed.1 + bytes);
         }
@@ -290,6 +312,7 @@ struct Stock {
     layers: Vec<(Digest, u64)>,
     blobs: Vec<(Digest, u64)>,
     containers: Vec<(OsString, u64)>,
+    caches: Vec<(OsString, u64)>,
     partial: Vec<Partial>,
     /// How many, and how much.
     removed: (u64, u64),

@@ -6,8 +6,10 @@
 pub mod container;
 mod describe;
 mod engine;
+mod hindrance;
 pub mod ops;
 pub mod time;
 
 pub use describe::describe;
 pub use engine::{Engine, EngineOptions, RegistryFiles};
+pub use hindrance::Hindrance;

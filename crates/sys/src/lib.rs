@@ -5,6 +5,7 @@ mod bpf;
 mod capability;
 mod clone3;
 mod confined;
+mod file_system;
 mod mount;
 mod mount_error;
 mod namespace;
@@ -19,6 +20,7 @@ pub mod xattr;
 pub use bpf::attach_device_filter;
 pub use capability::{Capability, drop_capabilities, drop_from_bounding_set, holds};
 pub use confined::{ConfinedError, Root};
+pub use file_system::FileSystem;
 pub use mount::{Mount, MountAttributes, Propagation, Recursion, Unmount, is_mount_point, unmount};
 pub use mount_error::MountError;
 pub use namespace::{

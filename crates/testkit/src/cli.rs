@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::Pid;
 use tempfile::TempDir;
 
 use crate::tarball::{Member, Tarball};
@@ -251,38 +252,63 @@ const APPLETS: &[&str] = &[
 const BACKGROUND: Duration = Duration::from_secs(20);
 
 impl CommandLine {
-    /// Waits until no process works in the directory: commands leave work to the background, which
-    /// would make files again that are being deleted here.
-    pub fn settle(&self) {
+    /// Waits until no process works on the store: commands leave work to the background. Tells
+    /// whether that came to an end.
+    pub fn settle(&self) -> bool {
+        let started = Instant::now();
+        while !self.processes().is_empty() {
+            if started.elapsed() > BACKGROUND {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
+    }
+
+    /// Lists the processes that have the store in their environment: commands, what they left to
+    /// the background, and a server.
+    pub fn processes(&self) -> Vec<Pid> {
         let variables = self.variables.iter();
         let mut roots = variables.filter(|(name, _)| name == "STRATA_ROOT");
         let root = match roots.next_back() {
             Some((_, root)) => root.clone(),
             None => self.path("root").display().to_string(),
         };
-        let root = format!("STRATA_ROOT={root}");
-        let started = Instant::now();
-        while started.elapsed() < BACKGROUND && is_at_work(&root) {
-            thread::yield_now();
+        let variable = format!("STRATA_ROOT={root}");
+        let program = fs::canonicalize(&self.program).unwrap_or_default();
+        let mut found = Vec::new();
+        let Ok(processes) = fs::read_dir("/proc") else {
+            return found;
+        };
+        for process in processes.flatten() {
+            let number = process.file_name().to_str().map(str::parse);
+            let Some(Ok(number)) = number else {
+                continue;
+            };
+            let mut environment = Vec::new();
+            // A process that is just being started has its program before its environment.
+            while environment.is_empty()
+                && let Ok(now) = fs::read(process.path().join("environ"))
+            {
+                environment = now;
+                let is_ours =
+                    || fs::read_link(process.path().join("exe")).ok() == Some(program.clone());
+                if environment.is_empty() && !is_ours() {
+                    break;
+                }
+            }
+            let mut variables = environment.split(|byte| *byte == 0);
+            if variables.any(|found| found == variable.as_bytes()) {
+                found.extend(Pid::from_raw(number));
+            }
         }
+        found
     }
-}
-
-/// Tells whether a process has `variable` in its environment.
-fn is_at_work(variable: &str) -> bool {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return false;
-    };
-    processes.flatten().any(|process| {
-        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|found| found == variable.as_bytes())
-    })
 }
 
 impl Drop for CommandLine {
     fn drop(&mut self) {
+        // Or they would make files again that are being deleted here.
         self.settle();
         let run = self.path("run");
         let Ok(mounts) = fs::read_to_string("/proc/self/mounts") else {

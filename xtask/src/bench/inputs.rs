@@ -34,9 +34,8 @@ RUN rm -rf /files/0* && echo done > /done
 
 /// Makes `base.tar` (a docker archive), `bundle/`, `small/` and `big/` in `directory`.
 pub fn make(directory: &Path) -> Result<()> {
-    make_rootfs(&directory.join("bundle/rootfs"))?;
+    make_base(directory)?;
     make_bundle(&directory.join("bundle"))?;
-    make_archive(directory)?;
     make_files(&directory.join("small/a"), 2000, 300)?;
     make_files(&directory.join("small/z"), 3, 300)?;
     fs::write(directory.join("small/z/last.txt"), "first")?;
@@ -44,6 +43,12 @@ pub fn make(directory: &Path) -> Result<()> {
     make_files(&directory.join("big/files"), 5000, 20_000)?;
     fs::write(directory.join("big/Dockerfile"), BIG)?;
     Ok(())
+}
+
+/// Makes `base.tar` only.
+pub fn make_base(directory: &Path) -> Result<()> {
+    make_rootfs(&directory.join("bundle/rootfs"))?;
+    make_archive(directory)
 }
 
 fn make_rootfs(rootfs: &Path) -> Result<()> {

@@ -9,6 +9,7 @@ use dockerfile::ignore::Patterns;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use super::ContextError;
+use crate::DockerfilePlace;
 
 /// The name in a context.
 const NAME: &str = ".dockerignore";
@@ -18,29 +19,39 @@ const MAX_SIZE: u64 = 1 << 20;
 /// Reads `<Dockerfile>.dockerignore`, or else `.dockerignore` of the context. The context may
 /// come from anywhere: links in it do not lead out of it.
 pub(crate) fn read_patterns(
-    dockerfile: Option<&Path>,
+    dockerfile: &DockerfilePlace,
     context: Option<&Path>,
 ) -> Result<Patterns, ContextError> {
-    let beside = dockerfile.map(|path| {
+    let beside = |path: &Path| {
         let mut name = OsString::from(path);
         name.push(NAME);
         PathBuf::from(name)
-    });
-    if let Some(path) = &beside
-        && let Some(patterns) = parse(path, File::open(path))?
-    {
+    };
+    let found = match (dockerfile, context) {
+        (DockerfilePlace::File(path), _) => {
+            let path = beside(path);
+            parse(&path, File::open(&path))?
+        }
+        (DockerfilePlace::Context(path), Some(context)) => {
+            let path = beside(path);
+            parse(&path, open_inside(context, &path))?
+        }
+        (DockerfilePlace::Nowhere | DockerfilePlace::Context(_), _) => None,
+    };
+    if let Some(patterns) = found {
         return Ok(patterns);
     }
-    let inside = context.map(|context| parse(Path::new(NAME), open_inside(context)));
+    let name = Path::new(NAME);
+    let inside = context.map(|context| parse(name, open_inside(context, name)));
     Ok(inside.transpose()?.flatten().unwrap_or_default())
 }
 
-fn open_inside(context: &Path) -> io::Result<File> {
+fn open_inside(context: &Path, path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, context, flags | OFlags::DIRECTORY, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::NONBLOCK;
-    let file = rustix::fs::openat2(root, NAME, flags, Mode::empty(), resolve)?;
+    let file = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;
     Ok(File::from(file))
 }
 

@@ -42,6 +42,39 @@ impl Selection {
         Ok(selections)
     }
 
+    /// Finds what `pattern` names below each of what `base` names. Each is a directory with only
+    /// that in it, and with what lies on the way.
+    pub(crate) fn find_below(
+        source: &Source<'_>,
+        base: &str,
+        pattern: &str,
+        exclude: &Patterns,
+    ) -> Result<Vec<Self>, CopyError> {
+        let include = Include::parse(pattern)?;
+        let is_literal = !matching::has_wildcard(base) && !matching::has_wildcard(pattern);
+        let mut selections = Vec::new();
+        for path in resolve_wildcards(source, base)? {
+            let Some(found) = source.lookup(&path)? else {
+                return Err(not_found(source, base));
+            };
+            let name = components(&path).next_back().unwrap_or_default().to_vec();
+            let mut files = vec![(Vec::new(), found.clone().into_file())];
+            if found.is_directory() {
+                let walk = Walk { source, exclude };
+                let start = (exclude.root(), include.start());
+                walk.collect_included(&found, &[], (&include, &start), &mut files)?;
+            }
+            if is_literal && files.len() == 1 && !pattern.is_empty() {
+                return Err(not_found(
+                    source,
+                    &format!("{base}/{pattern}").replace("//", "/"),
+                ));
+            }
+            selections.push(Self { name, files });
+        }
+        Ok(selections)
+    }
+
     /// A source that is one file.
     pub(crate) fn single(name: &[u8], file: SourceFile) -> Self {
         Self {
@@ -137,6 +170,98 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Appends what is in `directory`, which lies at `below`, as far as `include` names it, with
+    /// the directories on the way.
+    fn collect_included(
+        &self,
+        directory: &Located,
+        below: &[u8],
+        (include, (verdict, progress)): (&Include, &(Verdict, Progress)),
+        files: &mut Vec<(Vec<u8>, SourceFile)>,
+    ) -> Result<(), CopyError> {
+        for (name, found) in self.source.read_dir(directory)? {
+            let progress = include.follow(progress, &name);
+            if progress.is_empty() {
+                continue;
+            }
+            let path = join(below, &name);
+            let verdict = self.exclude.judge(&path, verdict);
+            let is_wanted = include.is_match(&progress) && !verdict.is_excluded();
+            if !is_wanted && !found.is_directory() {
+                continue;
+            }
+            let before = files.len();
+            files.push((path.clone(), found.clone().into_file()));
+            if found.is_directory() {
+                let here = (verdict, progress);
+                self.collect_included(&found, &path, (include, &here), files)?;
+            }
+            if !is_wanted && files.len() == before + 1 {
+                files.pop();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pattern that is matched name by name on the way down. `**` is any number of directories.
+struct Include(Vec<Part>);
+
+enum Part {
+    /// `**`.
+    Any,
+    One(Pattern),
+}
+
+/// Which parts may come next; the number of all is the end.
+type Progress = Vec<usize>;
+
+impl Include {
+    fn parse(pattern: &str) -> Result<Self, CopyError> {
+        let parts = pattern.split('/').filter(|part| !part.is_empty());
+        let part = |part| match part {
+            "**" => Ok(Part::Any),
+            _ => Pattern::parse(part).map(Part::One),
+        };
+        Ok(Self(parts.map(part).collect::<Result<_, _>>()?))
+    }
+
+    fn start(&self) -> Progress {
+        let mut progress = Vec::new();
+        self.reach(0, &mut progress);
+        progress
+    }
+
+    /// Adds a part that may come next, and those behind it when it may be nothing.
+    fn reach(&self, part: usize, progress: &mut Progress) {
+        if !progress.contains(&part) {
+            progress.push(part);
+            if matches!(self.0.get(part), Some(Part::Any)) {
+                self.reach(part + 1, progress);
+            }
+        }
+    }
+
+    /// Returns where `name` leads. What is below a match matches too.
+    fn follow(&self, progress: &Progress, name: &[u8]) -> Progress {
+        let mut next = Vec::new();
+        for &part in progress {
+            match self.0.get(part) {
+                None => self.reach(part, &mut next),
+                Some(Part::Any) => self.reach(part, &mut next),
+                Some(Part::One(pattern)) if pattern.matches(name) => {
+                    self.reach(part + 1, &mut next);
+                }
+                Some(Part::One(_)) => {}
+            }
+        }
+        next
+    }
+
+    fn is_match(&self, progress: &Progress) -> bool {
+        progress.contains(&self.0.len())
     }
 }
 

@@ -6,6 +6,7 @@ use layer::{Entry, EntryKind, Timestamp, View};
 
 use super::error::shown;
 use super::{Content, CopyError, Selection, SourceFile};
+use crate::Chmod;
 use crate::context::{components, join};
 use crate::vertex::{Destination, DestinationForm};
 
@@ -19,11 +20,11 @@ const DIRECTORY_MODE: u32 = 0o755;
 
 /// What a step says about every file it makes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TargetOptions {
+pub(crate) struct TargetOptions<'a> {
     /// The owner; `None` keeps that of the source.
     pub(crate) owner: Option<(u32, u32)>,
     /// The mode; `None` keeps that of the source.
-    pub(crate) mode: Option<u32>,
+    pub(crate) mode: Option<&'a Chmod>,
     /// Later times become this one, and what has no time of its own gets it.
     pub(crate) epoch: Timestamp,
 }
@@ -38,7 +39,7 @@ pub(crate) struct Target<'a> {
     pub(super) hidden: BTreeSet<Vec<u8>>,
     /// Directories that the parent lacks: nothing in them needs a look-up.
     fresh: HashSet<Vec<u8>>,
-    pub(super) options: TargetOptions,
+    pub(super) options: TargetOptions<'a>,
     /// Counts the sources: hard links are kept within one.
     sources: usize,
     /// Counts the files of archives that have several names.
@@ -65,7 +66,7 @@ enum Existing {
 
 impl<'a> Target<'a> {
     /// Plans nothing yet.
-    pub(crate) fn new(below: &'a View, options: TargetOptions) -> Self {
+    pub(crate) fn new(below: &'a View, options: TargetOptions<'a>) -> Self {
         Self {
             below,
             planned: BTreeMap::new(),
@@ -138,8 +139,11 @@ impl<'a> Target<'a> {
     /// Makes a directory and what lacks above it. Directories that are there stay as they are.
     pub(crate) fn make_directory(&mut self, path: &[u8]) -> Result<(), CopyError> {
         // Go takes only these bits of a mode for a directory.
-        let chosen = self.options.mode.map(|mode| mode & 0o777 & !UMASK);
-        let mode = chosen.unwrap_or(DIRECTORY_MODE);
+        let chosen = self
+            .options
+            .mode
+            .map(|mode| mode.apply(DIRECTORY_MODE, true));
+        let mode = chosen.map_or(DIRECTORY_MODE, |mode| mode & 0o777 & !UMASK);
         let owner = self.options.owner.unwrap_or((0, 0));
         self.make_directory_as(path, mode, owner)
     }
@@ -265,7 +269,9 @@ impl<'a> Target<'a> {
     fn entry(&self, path: Vec<u8>, file: &SourceFile) -> Entry {
         let (uid, gid) = self.options.owner.unwrap_or((file.uid, file.gid));
         let is_link = matches!(file.kind, EntryKind::Symlink { .. });
+        let is_directory = file.kind == EntryKind::Directory;
         let mode = self.options.mode.filter(|_| !is_link);
+        let mode = mode.map(|mode| mode.apply(file.mode, is_directory));
         Entry {
             path,
             kind: file.kind.clone(),

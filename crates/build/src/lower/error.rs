@@ -1,8 +1,8 @@
 //! Why an instruction cannot be lowered.
 
-use dockerfile::ParseError;
 use dockerfile::expand::ExpandError;
 use dockerfile::port::PortError;
+use dockerfile::{MountError, ParseError};
 use oci::DigestError;
 
 use crate::BaseImageError;
@@ -20,6 +20,12 @@ pub enum LowerError {
     /// A trigger of a base image does not parse.
     #[error(transparent)]
     Trigger(#[from] ParseError),
+    /// A `--mount` is wrong.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A `--mount` in place of the whole root file system.
+    #[error("invalid mount target {0:?}")]
+    MountTarget(String),
     /// A port is wrong.
     #[error(transparent)]
     Port(#[from] PortError),

@@ -1,14 +1,15 @@
 //! Instructions to operations and changes of the configuration.
 
 use dockerfile::expand::{self, ExpandError};
-use dockerfile::{Add, Arg, Copy, FileContent, Instruction, KeyValue, Spanned, port};
+use dockerfile::{Add, Arg, Copy, FileContent, Instruction, KeyValue, Run, Span, Spanned, port};
 
 use super::stage::{Lowering, StageState};
-use super::{LowerError, metadata, run};
+use super::{LowerError, metadata, mount, run};
+use crate::Chmod;
 use crate::located::Located;
 use crate::vertex::{
-    Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Operation, RunStep,
-    Workdir,
+    Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,
+    Operation, RunStep, Workdir,
 };
 
 /// An operation, the text of its history entry, and its name.
@@ -23,6 +24,7 @@ struct CopyFlags<'a> {
     chown: Option<&'a str>,
     chmod: Option<&'a str>,
     link: bool,
+    parents: bool,
     exclude: &'a [String],
 }
 
@@ -36,20 +38,18 @@ impl Lowering<'_> {
         let span = instruction.span;
         let at = |error: LowerError| Located::at(span, error);
         match &instruction.value {
-            Instruction::Run(_) | Instruction::Workdir(_) => {}
-            Instruction::Copy(copy) => return self.copy(state, instruction, copy).map(Some),
-            Instruction::Add(add) => {
-                return self.add(state, instruction, add).map(Some).map_err(at);
-            }
+            Instruction::Run(run) => self.run(state, instruction, run).map(Some),
+            Instruction::Workdir(path) => self.workdir(state, instruction, path).map_err(at),
+            Instruction::Copy(copy) => self.copy(state, instruction, copy).map(Some),
+            Instruction::Add(add) => self.add(state, instruction, add).map(Some).map_err(at),
             metadata => {
                 let text = self.metadata(state, metadata).map_err(at)?;
                 if let Some(text) = text {
                     state.note(text);
                 }
-                return Ok(None);
+                Ok(None)
             }
         }
-        self.run_or_workdir(state, instruction).map_err(at)
     }
 
     fn expand(&self, state: &StageState, word: &str) -> Result<String, ExpandError> {
@@ -182,54 +182,83 @@ impl Lowering<'_> {
         Ok(ports)
     }
 
-    fn run_or_workdir(
+    fn workdir(
         &self,
         state: &mut StageState,
         instruction: &Spanned<Instruction>,
+        path: &str,
     ) -> Result<Option<Step>, LowerError> {
-        match &instruction.value {
-            Instruction::Workdir(path) => {
-                let path = self.expand(state, path)?;
-                let config = &mut state.lowered.config.config;
-                config.working_dir = metadata::working_directory(&config.working_dir, &path);
-                let path = config.working_dir.clone();
-                let text = format!("WORKDIR {path}");
-                if path == "/" {
-                    state.note(text);
-                    return Ok(None);
-                }
-                let user = config.user.clone();
-                let name = self.step_text(state, &instruction.text);
-                Ok(Some((
-                    Operation::Workdir(Workdir { path, user }),
-                    text,
-                    name,
-                )))
-            }
-            Instruction::Run(run) => {
-                run::check(run)?;
-                let config = &state.lowered.config.config;
-                let command = run::command(config, run);
-                let text = run::history(&command.args, &self.values(state));
-                let mut name = self.run_text(state, &instruction.text);
-                if let Some(summary) = command.summary {
-                    name = format!("{name} ({summary})");
-                }
-                let proxies = crate::variables::proxies(self.build_args);
-                let proxy = |(name, value)| format!("{name}={value}");
-                let step = RunStep {
-                    args: command.args,
-                    env: state.lowered.env.assignments(),
-                    proxies: proxies.into_iter().map(proxy).collect(),
-                    user: config.user.clone(),
-                    cwd: config.working_dir.clone(),
-                    network: run::network(run),
-                    script: command.script,
-                };
-                Ok(Some((Operation::Run(step), text, name)))
-            }
-            _ => Ok(None),
+        let path = self.expand(state, path)?;
+        let config = &mut state.lowered.config.config;
+        config.working_dir = metadata::working_directory(&config.working_dir, &path);
+        let path = config.working_dir.clone();
+        let text = format!("WORKDIR {path}");
+        if path == "/" {
+            state.note(text);
+            return Ok(None);
         }
+        let user = config.user.clone();
+        let name = self.step_text(state, &instruction.text);
+        Ok(Some((
+            Operation::Workdir(Workdir { path, user }),
+            text,
+            name,
+        )))
+    }
+
+    fn run(
+        &mut self,
+        state: &StageState,
+        instruction: &Spanned<Instruction>,
+        run: &Run,
+    ) -> Result<Step, Located<LowerError>> {
+        run::check(run).map_err(|error| Located::at(instruction.span, error))?;
+        let mounts = self.mounts(state, run, instruction.span)?;
+        let config = &state.lowered.config.config;
+        let command = run::command(config, run);
+        let text = run::history(&command.args, &self.values(state));
+        let mut name = self.run_text(state, &instruction.text);
+        if let Some(summary) = command.summary {
+            name = format!("{name} ({summary})");
+        }
+        let proxies = crate::variables::proxies(self.build_args);
+        let proxy = |(name, value)| format!("{name}={value}");
+        let step = RunStep {
+            args: command.args,
+            env: state.lowered.env.assignments(),
+            proxies: proxies.into_iter().map(proxy).collect(),
+            user: config.user.clone(),
+            cwd: config.working_dir.clone(),
+            network: run::network(run),
+            script: command.script,
+            mounts,
+        };
+        Ok((Operation::Run(step), text, name))
+    }
+
+    fn mounts(
+        &mut self,
+        state: &StageState,
+        run: &Run,
+        span: Span,
+    ) -> Result<Vec<Mount>, Located<LowerError>> {
+        let working_directory = &state.lowered.config.config.working_dir;
+        let variable = |name: &str| state.lowered.env.get(name).map(str::to_owned);
+        let mut mounts: Vec<Mount> = Vec::with_capacity(run.mounts.len());
+        for flag in &run.mounts {
+            let at = |error: LowerError| Located::at_word(span, flag.text(), error);
+            let written = flag
+                .resolve(&variable, self.plan.escape)
+                .map_err(|error| at(error.into()))?;
+            let origin = match flag.from() {
+                Some(from) => Some(self.source(state, from, span)?),
+                None => None,
+            };
+            let is_agent = |mount: &&Mount| matches!(mount.kind, MountKind::Ssh { .. });
+            let agents = mounts.iter().filter(is_agent).count();
+            mounts.push(mount::lower(written, origin, working_directory, agents).map_err(at)?);
+        }
+        Ok(mounts)
     }
 
     /// Returns the arguments in scope with what they are worth now.
@@ -250,9 +279,6 @@ impl Lowering<'_> {
     ) -> Result<Step, Located<LowerError>> {
         let span = instruction.span;
         let at = |error: LowerError| Located::at(span, error);
-        if copy.parents {
-            return Err(at(LowerError::Unsupported("COPY --parents".to_owned())));
-        }
         let from = match &copy.from {
             None => FilesFrom::Context,
             Some(from) => FilesFrom::Origin(self.source(state, from, span)?),
@@ -268,6 +294,7 @@ impl Lowering<'_> {
             chown: copy.chown.as_deref(),
             chmod: copy.chmod.as_deref(),
             link: copy.link,
+            parents: copy.parents,
             exclude: &copy.exclude,
         };
         let (files, text) = self.files(state, &flags, from).map_err(at)?;
@@ -289,6 +316,7 @@ impl Lowering<'_> {
             chown: add.chown.as_deref(),
             chmod: add.chmod.as_deref(),
             link: add.link,
+            parents: false,
             exclude: &add.exclude,
         };
         let (mut files, text) = self.files(state, &flags, FilesFrom::Context)?;
@@ -322,12 +350,16 @@ impl Lowering<'_> {
         let sources = self.expand_all(state, flags.sources)?;
         let destination = self.expand(state, flags.destination)?;
         let mut words = vec![flags.keyword.to_owned()];
+        words.extend(flags.parents.then(|| "--parents".to_owned()));
         words.extend(owner.iter().map(|owner| format!("--chown={owner}")));
         words.extend(mode.iter().map(|mode| format!("--chmod={mode}")));
         words.extend_from_slice(&sources);
         let mut items = Vec::new();
         for source in sources {
-            items.push(item(source)?);
+            items.push(match flags.parents {
+                true => below(&source),
+                false => item(source)?,
+            });
         }
         for content in flags.contents {
             words.push(format!("<<{}", content.path));
@@ -401,6 +433,15 @@ fn item(source: String) -> Result<Item, LowerError> {
     }
 }
 
+/// What stands before `/./` is the base.
+fn below(source: &str) -> Item {
+    let (base, pattern) = source.split_once("/./").unwrap_or(("/", source));
+    Item::Below {
+        base: metadata::clean(base),
+        pattern: metadata::clean(pattern).split_off(1),
+    }
+}
+
 fn absolute(working_directory: &str, destination: &str) -> Destination {
     let is_directory = destination.is_empty()
         || destination == "."
@@ -416,11 +457,6 @@ fn absolute(working_directory: &str, destination: &str) -> Destination {
     }
 }
 
-fn parse_mode(text: &str) -> Result<u32, LowerError> {
-    let invalid = || LowerError::InvalidMode(text.to_owned());
-    let mode = u32::from_str_radix(text, 8).map_err(|_| invalid())?;
-    if mode > 0o7777 || text.starts_with('+') {
-        return Err(invalid());
-    }
-    Ok(mode)
+fn parse_mode(text: &str) -> Result<Chmod, LowerError> {
+    Chmod::parse(text).ok_or_else(|| LowerError::InvalidMode(text.to_owned()))
 }

@@ -5,6 +5,7 @@ mod error;
 pub(crate) mod gofmt;
 mod instruction;
 mod metadata;
+mod mount;
 mod run;
 mod stage;
 

@@ -20,9 +20,6 @@ pub(super) struct RunCommand {
 /// Refuses what is not built yet.
 pub(super) fn check(run: &Run) -> Result<(), LowerError> {
     let unsupported = |what: String| Err(LowerError::Unsupported(what));
-    if let Some(mount) = run.mounts.first() {
-        return unsupported(format!("RUN --mount={}", mount.text()));
-    }
     if run.security == RunSecurity::Insecure {
         return unsupported("RUN --security=insecure".to_owned());
     }

@@ -261,6 +261,10 @@ impl Lowering<'_> {
                     name,
                     span: instruction.span,
                     instruction: created_by.clone(),
+                    stage: self.plan.stages[state.index]
+                        .name
+                        .clone()
+                        .unwrap_or_default(),
                 });
                 self.known.insert(key, self.vertices.len() - 1);
                 self.vertices.len() - 1

@@ -82,6 +82,7 @@ fn render(graph: &Graph) -> String {
                     .iter()
                     .map(|item| match item {
                         Item::Path(path) => path.clone(),
+                        Item::Below { base, pattern } => format!("{base}/./{pattern}"),
                         Item::Url(url) => url.clone(),
                         Item::Inline { name, content } => format!("<<{name} {content:?}"),
                     })

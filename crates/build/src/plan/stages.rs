@@ -6,6 +6,7 @@ use dockerfile::{Arg, Dockerfile, Instruction, Span, Spanned, Stage};
 use oci::{Platform, Reference};
 
 use super::PlanError;
+use crate::BuildOptions;
 use crate::located::Located;
 use crate::variables::{self, Variables};
 
@@ -20,6 +21,18 @@ pub struct PlanOptions<'a> {
     pub platform: &'a Platform,
     /// What the build runs on.
     pub build_platform: &'a Platform,
+}
+
+impl<'a> PlanOptions<'a> {
+    /// Takes them from those of a build.
+    pub(crate) fn of(options: &'a BuildOptions, build_platform: &'a Platform) -> Self {
+        Self {
+            target: options.target.as_deref(),
+            build_args: &options.build_args,
+            platform: &options.platform,
+            build_platform,
+        }
+    }
 }
 
 /// The stages of a build.
@@ -65,7 +78,7 @@ pub enum StageBase {
     Image(Reference),
 }
 
-/// What `COPY --from` reads.
+/// What `--from` of `COPY`, or `from` of a mount, reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyFrom {
     /// The stage with this index.
@@ -139,12 +152,12 @@ impl Plan {
                 add(reference, &stage.platform, stage.span);
             }
             for instruction in &stage.instructions {
-                if let Instruction::Copy(copy) = &instruction.value
-                    && let Some(from) = &copy.from
-                    && let Ok(CopyFrom::Image(reference)) =
-                        self.resolve_from(from, index, instruction.span)
-                {
-                    add(&reference, &self.platform, instruction.span);
+                for from in sources(&instruction.value) {
+                    if let Ok(CopyFrom::Image(reference)) =
+                        self.resolve_from(&from, index, instruction.span)
+                    {
+                        add(&reference, &self.platform, instruction.span);
+                    }
                 }
             }
         }

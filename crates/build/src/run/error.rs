@@ -28,6 +28,15 @@ pub enum RunError {
         #[source]
         source: Box<StartError>,
     },
+    /// A secret that the step must have was not given.
+    #[error("secret {0}: not found")]
+    NoSecret(String),
+    /// A secret that is to be a variable cannot be one.
+    #[error("secret {0} cannot be a variable: it is not text")]
+    SecretIsNoText(String),
+    /// An agent that the step must have was not given.
+    #[error("unset ssh forward key {0}")]
+    NoAgent(String),
     /// The container cannot be waited for.
     #[error(transparent)]
     Wait(#[from] WaitError),

@@ -3,19 +3,20 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layer::{CaptureOptions, LayerWriter, RootfsOptions, View};
 use oci::DiffId;
-use runtime::{Access, BindMount, Exit, Process, Running, Security, Spec, Stdio};
+use runtime::{Access, BindMount, BindSource, Exit, Process, Running, Security, Spec, Stdio};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::RunError;
+use super::mounts::{self, Mounts};
 use super::output::{Followed, Output};
 use crate::lower::gofmt;
 use crate::progress::Step;
-use crate::solve::Environment;
+use crate::solve::{Environment, MountInputs, Stacks};
 use crate::vertex::{RunStep, Script};
 use crate::{Network, SolveError};
 
@@ -37,74 +38,103 @@ const SIGKILL: i32 = 9;
 /// The directory of the container's writable layer in its scratch.
 const ROOTFS: &str = "rootfs";
 
-/// Runs a step on top of `parent` and writes what it changed to the layer.
+/// Runs a step on top of its parent's layers and writes what it changed to the layer.
 pub(crate) fn run(
     environment: &Environment<'_>,
     run_step: &RunStep,
-    parent: &[DiffId],
+    (stacks, inputs): (&Stacks, MountInputs),
     (step, writer): (&Step<'_>, &mut LayerWriter),
 ) -> Result<(), SolveError> {
     if !rustix::process::geteuid().is_root() {
         return Err(RunError::NotRoot.into());
     }
     let scratch = environment.build.store.scratch()?;
+    let parent = &stacks.parent;
     let below = environment.view(parent)?;
-    let (running, output) = start(environment, run_step, parent, scratch.path())?;
+    let mut mounts = mounts::prepare(environment, run_step, (stacks, inputs), scratch.path())?;
+    let container = Container {
+        environment,
+        run_step,
+        scratch: scratch.path(),
+    };
+    let (running, output) = container.start(parent, &mut mounts)?;
+    let mut made = MADE_BY_ENGINE.map(|path| path.as_bytes().to_vec()).to_vec();
+    made.extend(
+        running
+            .made_mount_points()
+            .iter()
+            .map(|path| path[1..].to_vec()),
+    );
     let exit = supervise(environment, running, output, step)?;
+    drop(mounts);
     if exit != Exit::Code(0) {
         let code = exit.exit_code();
         let command = quoted(run_step);
         return Err(RunError::ExitCode { command, code }.into());
     }
     let upper = scratch.path().join(ROOTFS).join("upper");
-    capture(environment, &upper, &below, writer)
+    capture(environment, &upper, &below, (made, writer))
 }
 
-/// Starts the container of a step; what belongs to it is in `scratch`.
-fn start(
-    environment: &Environment<'_>,
-    run_step: &RunStep,
-    parent: &[DiffId],
-    scratch: &Path,
-) -> Result<(Running, Output), SolveError> {
-    let upper = scratch.join(ROOTFS);
-    fs::create_dir(&upper).map_err(RunError::Prepare)?;
-    let layers = environment.layer_dirs(parent);
-    let rootfs = layer::rootfs::mount(&RootfsOptions {
-        layers: &layers,
-        upper: Some(&upper),
-        volatile: true,
-        mounts: &environment.build.store.layer_mounts_dir(),
-        form: environment.build.form,
-    })
-    .map_err(RunError::from)?;
-    let (stdout, stdout_of_process) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
-    let (stderr, stderr_of_process) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
-    let output = Output::new(stdout, stderr).map_err(RunError::Prepare)?;
-    let network = run_step.network.unwrap_or(environment.options.network);
-    let spec = Spec {
-        id: identity(),
-        rootfs,
-        rootfs_access: Access::ReadWrite,
-        process: process(environment, run_step)?,
-        hostname: HOSTNAME.to_owned(),
-        mounts: mounts(scratch, run_step).map_err(RunError::Prepare)?,
-        network: match network {
-            Network::Host => runtime::Network::Host,
-            Network::None => runtime::Network::None,
-        },
-        security: Security::default(),
-        stdio: Stdio::Streams {
-            stdin: None,
-            stdout: stdout_of_process,
-            stderr: stderr_of_process,
-        },
-    };
-    let running = runtime::start(spec).map_err(|source| RunError::Start {
-        command: quoted(run_step),
-        source: Box::new(source),
-    })?;
-    Ok((running, output))
+/// The container of a step; what belongs to it is in `scratch`.
+struct Container<'a> {
+    environment: &'a Environment<'a>,
+    run_step: &'a RunStep,
+    scratch: &'a Path,
+}
+
+impl Container<'_> {
+    fn start(
+        &self,
+        parent: &[DiffId],
+        mounts: &mut Mounts,
+    ) -> Result<(Running, Output), SolveError> {
+        let (environment, run_step) = (self.environment, self.run_step);
+        let upper = self.scratch.join(ROOTFS);
+        fs::create_dir(&upper).map_err(RunError::Prepare)?;
+        let layers = environment.layer_dirs(parent);
+        let rootfs = layer::rootfs::mount(&RootfsOptions {
+            layers: &layers,
+            upper: Some(&upper),
+            volatile: true,
+            mounts: &environment.build.store.layer_mounts_dir(),
+            form: environment.build.form,
+        })
+        .map_err(RunError::from)?;
+        let (stdout, stdout_of_process) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
+        let (stderr, stderr_of_process) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
+        let output = Output::new(stdout, stderr).map_err(RunError::Prepare)?;
+        let network = run_step
+            .network
+            .unwrap_or(environment.options.sandbox.network);
+        let mut binds =
+            own_files(environment, self.scratch, run_step).map_err(RunError::Prepare)?;
+        binds.append(&mut mounts.binds);
+        let spec = Spec {
+            id: identity(),
+            rootfs,
+            rootfs_access: Access::ReadWrite,
+            process: process(environment, run_step, mounts)?,
+            hostname: HOSTNAME.to_owned(),
+            mounts: binds,
+            network: match network {
+                Network::Host => runtime::Network::Host,
+                Network::None => runtime::Network::None,
+            },
+            security: Security::default(),
+            limits: environment.options.sandbox.limits.clone(),
+            stdio: Stdio::Streams {
+                stdin: None,
+                stdout: stdout_of_process,
+                stderr: stderr_of_process,
+            },
+        };
+        let running = runtime::start(spec).map_err(|source| RunError::Start {
+            command: quoted(run_step),
+            source: Box::new(source),
+        })?;
+        Ok((running, output))
+    }
 }
 
 /// Passes the output on until the container ends, or ends it when the build is.
@@ -141,12 +171,12 @@ fn capture(
     environment: &Environment<'_>,
     upper: &Path,
     below: &View,
-    writer: &mut LayerWriter,
+    (made, writer): (Vec<Vec<u8>>, &mut LayerWriter),
 ) -> Result<(), SolveError> {
-    let mut exclude: Vec<Vec<u8>> = Vec::new();
-    for path in MADE_BY_ENGINE {
-        if below.lookup_no_follow(path.as_bytes())?.is_none() {
-            exclude.push(path.as_bytes().to_vec());
+    let mut exclude = Vec::with_capacity(made.len());
+    for path in made {
+        if below.lookup_no_follow(&path)?.is_none() {
+            exclude.push(path);
         }
     }
     let options = CaptureOptions {
@@ -164,17 +194,25 @@ fn identity() -> String {
     format!("build-{}-{number}", std::process::id())
 }
 
-fn process(environment: &Environment<'_>, step: &RunStep) -> Result<Process, SolveError> {
+fn process(
+    environment: &Environment<'_>,
+    step: &RunStep,
+    mounts: &Mounts,
+) -> Result<Process, SolveError> {
     let mut env = step.env.clone();
+    let name_of = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
     let missing = |env: &[String], name: &str| {
-        let sets = |variable: &String| variable.split('=').next() == Some(name);
+        let sets = |variable: &String| name_of(variable) == name;
         !env.iter().any(sets)
     };
-    for proxy in &step.proxies {
-        let name = proxy.split('=').next().unwrap_or_default();
-        if missing(&env, name) {
-            env.push(proxy.clone());
+    for default in step.proxies.iter().chain(&mounts.defaults) {
+        if missing(&env, &name_of(default)) {
+            env.push(default.clone());
         }
+    }
+    for secret in &mounts.secrets {
+        env.retain(|variable| name_of(variable) != name_of(secret));
+        env.push(secret.clone());
     }
     if missing(&env, SOURCE_DATE_EPOCH) {
         let seconds = environment.epoch()?.seconds;
@@ -188,35 +226,43 @@ fn process(environment: &Environment<'_>, step: &RunStep) -> Result<Process, Sol
     })
 }
 
-/// Writes the files that the step sees for itself, and says where it sees them.
-fn mounts(directory: &Path, step: &RunStep) -> io::Result<Vec<BindMount>> {
-    let hosts =
+/// Writes the files that each step has for itself, and says where it sees them.
+fn own_files(
+    environment: &Environment<'_>,
+    directory: &Path,
+    step: &RunStep,
+) -> io::Result<Vec<BindMount>> {
+    let mut hosts =
         format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in &environment.options.sandbox.hosts {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
     let resolv_conf = match fs::read(RESOLV_CONF) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    let mut mounts = vec![
-        file(directory.join("hosts"), hosts.as_bytes(), "/etc/hosts")?,
-        file(directory.join("resolv.conf"), &resolv_conf, RESOLV_CONF)?,
+    let file = |name: &str, content: &[u8], mode, target: String| {
+        let path = directory.join(name);
+        fs::write(&path, content)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        Ok::<_, io::Error>(BindMount {
+            source: BindSource::Host(path),
+            inside: String::new(),
+            target,
+            access: Access::ReadWrite,
+        })
+    };
+    let mut files = vec![
+        file("hosts", hosts.as_bytes(), 0o644, "/etc/hosts".to_owned())?,
+        file("resolv.conf", &resolv_conf, 0o644, RESOLV_CONF.to_owned())?,
     ];
     if let Some(script) = &step.script {
         let target = format!("{}/{}", Script::DIRECTORY, script.name);
-        let mut mount = file(directory.join("script"), script.content.as_bytes(), &target)?;
-        fs::set_permissions(&mount.source, fs::Permissions::from_mode(0o755))?;
-        mount.access = Access::ReadOnly;
-        mounts.push(mount);
+        files.push(BindMount {
+            access: Access::ReadOnly,
+            ..file("script", script.content.as_bytes(), 0o755, target)?
+        });
     }
-    Ok(mounts)
-}
-
-fn file(source: PathBuf, content: &[u8], target: &str) -> io::Result<BindMount> {
-    fs::write(&source, content)?;
-    fs::set_permissions(&source, fs::Permissions::from_mode(0o644))?;
-    Ok(BindMount {
-        source,
-        target: target.to_owned(),
-        access: Access::ReadWrite,
-    })
+    Ok(files)
 }

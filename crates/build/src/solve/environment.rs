@@ -10,7 +10,7 @@ use oci::DiffId;
 
 use crate::context::{Context, Digests};
 use crate::progress::Progress;
-use crate::{BuildContext, BuildOptions, SolveError, git};
+use crate::{BuildContext, BuildOptions, DockerfilePlace, SolveError, git};
 
 /// 1980, the earliest time that zip archives can hold.
 const EARLIEST: Timestamp = Timestamp {
@@ -85,7 +85,9 @@ impl<'a> Environment<'a> {
     }
 
     fn dockerfile_time(&self) -> Option<Timestamp> {
-        let path = self.options.dockerfile_path.as_ref()?;
+        let DockerfilePlace::File(path) = &self.options.dockerfile_place else {
+            return None;
+        };
         let metadata = fs::metadata(path).ok()?;
         Some(Timestamp {
             seconds: metadata.mtime(),

@@ -24,7 +24,7 @@ const INLINE_MODE: u32 = 0o644;
 const UNNAMED: &str = "__unnamed__";
 
 /// What a step copies.
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     /// The layers that `--from` names.
     view: Option<View>,
     items: Vec<Input>,
@@ -44,7 +44,7 @@ enum Input {
 impl Inputs {
     /// Finds what a step copies and reads what the stat cache does not know. `source` are the
     /// layers that `--from` names.
-    pub(super) fn find(
+    pub(crate) fn find(
         environment: &Environment<'_>,
         files: &Files,
         source: &[DiffId],
@@ -61,9 +61,9 @@ impl Inputs {
         let exclude = Patterns::new(&files.exclude).map_err(CopyError::from)?;
         for item in &files.items {
             let input = match item {
-                Item::Path(path) => {
+                Item::Path(_) | Item::Below { .. } => {
                     let source = inputs.source(environment);
-                    Input::Local(Selection::find(&source, path, &exclude)?)
+                    Input::Local(select(&source, item, &exclude)?)
                 }
                 Item::Inline { name, content } => {
                     let file = inline(content);
@@ -110,8 +110,23 @@ impl Inputs {
         Ok(lines)
     }
 
+    /// Returns the name of what is copied when it is one thing and no directory.
+    pub(crate) fn single_file(&self) -> Option<String> {
+        let [Input::Local(selections)] = self.items.as_slice() else {
+            return None;
+        };
+        let [selection] = selections.as_slice() else {
+            return None;
+        };
+        let is_directory = |(_, file): &(Vec<u8>, SourceFile)| file.kind == EntryKind::Directory;
+        match selection.files.first().is_some_and(is_directory) {
+            true => None,
+            false => Some(String::from_utf8_lossy(&selection.name).into_owned()),
+        }
+    }
+
     /// Writes the layer of a step on top of `parent`.
-    pub(super) fn write(
+    pub(crate) fn write(
         self,
         environment: &Environment<'_>,
         files: &Files,
@@ -126,7 +141,7 @@ impl Inputs {
         let owner = owner.map(|owner| resolve_owner(&below, owner, Unknown::Refuse));
         let options = TargetOptions {
             owner: owner.transpose()?,
-            mode: files.mode,
+            mode: files.mode.as_ref(),
             epoch: environment.epoch()?,
         };
         let mut target = Target::new(&below, options);
@@ -167,10 +182,7 @@ pub(super) fn read_ahead(environment: &Environment<'_>, files: &Files) -> Result
     let source = Source::Context(environment.context, environment.digests);
     let exclude = Patterns::new(&files.exclude).map_err(CopyError::from)?;
     for item in &files.items {
-        let Item::Path(path) = item else {
-            continue;
-        };
-        for selection in Selection::find(&source, path, &exclude)? {
+        for selection in select(&source, item, &exclude)? {
             for files in selection.files.chunks(READ_AHEAD) {
                 if environment.is_canceled() {
                     return Err(SolveError::Canceled);
@@ -181,6 +193,19 @@ pub(super) fn read_ahead(environment: &Environment<'_>, files: &Files) -> Result
         }
     }
     Ok(())
+}
+
+/// Finds what an item names in a source; a URL or a file of the Dockerfile names nothing there.
+fn select(
+    source: &Source<'_>,
+    item: &Item,
+    exclude: &Patterns,
+) -> Result<Vec<Selection>, CopyError> {
+    match item {
+        Item::Path(path) => Selection::find(source, path, exclude),
+        Item::Below { base, pattern } => Selection::find_below(source, base, pattern, exclude),
+        Item::Url(_) | Item::Inline { .. } => Ok(Vec::new()),
+    }
 }
 
 fn place(

@@ -3,8 +3,10 @@
 use oci::{ChainId, DiffId, Digest};
 use serde_json::{Value, json};
 
-use crate::Network;
+use runtime::Limits;
+
 use crate::vertex::{Archives, DestinationForm, Files, Item, Link, RunStep, Workdir};
+use crate::{Network, Sandbox};
 
 /// Changes with the meaning of any ingredient, and with what a step makes of them.
 const FORMAT: u32 = 1;
@@ -25,15 +27,16 @@ impl Key {
         }
     }
 
-    /// The key of a `RUN` on top of `parent`.
+    /// The key of a `RUN` on top of `parent`, with what counts of its mounts.
     pub(super) fn run(
         step: &RunStep,
         parent: &[DiffId],
-        network: Network,
-        epoch: Option<i64>,
+        (sandbox, epoch): (&Sandbox, Option<i64>),
+        mounts: Vec<Value>,
     ) -> Self {
         let script = step.script.as_ref();
-        Self::of(json!({
+        let network = step.network.unwrap_or(sandbox.network);
+        let mut ingredients = json!({
             "format": FORMAT,
             "step": "run",
             "parent": chain(parent),
@@ -44,7 +47,19 @@ impl Key {
             "network": match network { Network::Host => "host", Network::None => "none" },
             "script": script.map(|script| json!([script.name, script.content])),
             "epoch": epoch,
-        }))
+        });
+        if !mounts.is_empty() {
+            ingredients["mounts"] = Value::Array(mounts);
+        }
+        if !sandbox.hosts.is_empty() {
+            ingredients["hosts"] = json!(sandbox.hosts);
+        }
+        if sandbox.limits != Limits::default() {
+            let ulimits = sandbox.limits.ulimits.iter().map(ToString::to_string);
+            let ulimits: Vec<String> = ulimits.collect();
+            ingredients["limits"] = json!([sandbox.limits.shm_size, ulimits]);
+        }
+        Self::of(ingredients)
     }
 
     /// The key of a `WORKDIR` on top of `parent`.
@@ -79,6 +94,7 @@ impl Key {
     ) -> Self {
         let item = |item: &Item| match item {
             Item::Path(path) => json!({ "path": path }),
+            Item::Below { base, pattern } => json!({ "base": base, "below": pattern }),
             Item::Url(url) => json!({ "url": url }),
             Item::Inline { name, content } => json!({ "name": name, "content": content }),
         };
@@ -97,7 +113,7 @@ fn files(step: &Files, parent: &[DiffId], name: &str, inputs: Value, epoch: Opti
         "destination": step.destination.path,
         "directory": step.destination.form == DestinationForm::Directory,
         "owner": step.owner,
-        "mode": step.mode.map(|mode| format!("{mode:04o}")),
+        "mode": step.mode.as_ref().map(ToString::to_string),
         "unpack": match step.archives {
             Archives::Keep => "none",
             Archives::UnpackLocal => "local",
@@ -126,6 +142,15 @@ mod tests {
             cwd: "/".to_owned(),
             network: None,
             script: None,
+            mounts: Vec::new(),
+        }
+    }
+
+    fn sandbox(network: Network) -> Sandbox {
+        Sandbox {
+            network,
+            hosts: Vec::new(),
+            limits: Limits::default(),
         }
     }
 
@@ -135,7 +160,15 @@ mod tests {
 
     #[test]
     fn every_ingredient_changes_the_key_and_proxies_do_not() {
-        let key = |step: &RunStep| Key::run(step, &layer("a"), Network::Host, None).digest;
+        let key = |step: &RunStep| {
+            Key::run(
+                step,
+                &layer("a"),
+                (&sandbox(Network::Host), None),
+                Vec::new(),
+            )
+            .digest
+        };
         let base = key(&run());
         let text = |text: &str| vec![text.to_owned()];
         for other in [
@@ -165,21 +198,39 @@ mod tests {
             }),
             base
         );
-        let other = Key::run(&run(), &layer("b"), Network::Host, None).digest;
+        let other = Key::run(
+            &run(),
+            &layer("b"),
+            (&sandbox(Network::Host), None),
+            Vec::new(),
+        )
+        .digest;
         assert_ne!(other, base);
         assert_ne!(
-            Key::run(&run(), &layer("a"), Network::None, None).digest,
+            Key::run(
+                &run(),
+                &layer("a"),
+                (&sandbox(Network::None), None),
+                Vec::new()
+            )
+            .digest,
             base
         );
         assert_ne!(
-            Key::run(&run(), &layer("a"), Network::Host, Some(1)).digest,
+            Key::run(
+                &run(),
+                &layer("a"),
+                (&sandbox(Network::Host), Some(1)),
+                Vec::new()
+            )
+            .digest,
             base
         );
     }
 
     #[test]
     fn a_key_is_the_digest_of_its_ingredients() {
-        let key = Key::run(&run(), &[], Network::Host, None);
+        let key = Key::run(&run(), &[], (&sandbox(Network::Host), None), Vec::new());
         let bytes = serde_json::to_vec(&key.ingredients).expect("valid");
         assert_eq!(Digest::of(&bytes), key.digest);
         assert_eq!(key.ingredients["parent"], Value::Null);

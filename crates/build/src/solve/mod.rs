@@ -5,8 +5,12 @@
 mod environment;
 mod files;
 mod key;
+mod mounts;
 mod schedule;
 mod step;
 
 pub(crate) use environment::Environment;
+pub(crate) use files::Inputs;
+pub(crate) use mounts::{MountInputs, files, with_layers};
 pub(crate) use schedule::{Failure, Outcome, look_up, make, result_layers};
+pub(crate) use step::Stacks;

@@ -278,7 +278,7 @@ fn needed(graph: &Graph) -> Vec<usize> {
         }
         let vertex = &graph.vertices[*index];
         open.push(&vertex.origin);
-        open.extend(source(vertex));
+        open.extend(vertex.sources());
     }
     (0..marked.len()).filter(|index| marked[*index]).collect()
 }
@@ -292,24 +292,13 @@ fn context_files<'g>(graph: &'g Graph, vertices: &[usize]) -> Vec<&'g Files> {
     vertices.iter().filter_map(of).collect()
 }
 
-fn source(vertex: &Vertex) -> Option<&Origin> {
-    match &vertex.operation {
-        Operation::Files(files) => match &files.from {
-            FilesFrom::Origin(origin) => Some(origin),
-            FilesFrom::Context => None,
-        },
-        Operation::Run(_) | Operation::Workdir(_) => None,
-    }
-}
-
 /// Returns the layers that a vertex builds on and reads, when they are all there.
 fn stacks(outcome: &Outcome, graph: &Graph, vertex: &Vertex) -> Option<Stacks> {
+    let sources = vertex.sources();
+    let sources = sources.iter().map(|origin| stack(outcome, graph, origin));
     Some(Stacks {
         parent: stack(outcome, graph, &vertex.origin)?,
-        source: match source(vertex) {
-            Some(origin) => stack(outcome, graph, origin)?,
-            None => Vec::new(),
-        },
+        sources: sources.collect::<Option<_>>()?,
     })
 }
 

@@ -10,6 +10,7 @@ use store::{NewLayer, Scratch, StepRecord, Timestamp};
 use super::Environment;
 use super::files::{Inputs, write_workdir};
 use super::key::Key;
+use super::mounts::{self, MountInputs};
 use crate::progress::Step;
 use crate::vertex::{FilesFrom, Operation, Vertex};
 use crate::{CacheUse, SolveError, run};
@@ -34,11 +35,18 @@ pub(super) struct Layer {
 
 /// What a step builds on and reads.
 #[derive(Debug, Clone)]
-pub(super) struct Stacks {
+pub(crate) struct Stacks {
     /// The layers below.
-    pub(super) parent: Vec<DiffId>,
-    /// The layers that `--from` names.
-    pub(super) source: Vec<DiffId>,
+    pub(crate) parent: Vec<DiffId>,
+    /// The layers of each of [`Vertex::sources`].
+    pub(crate) sources: Vec<Vec<DiffId>>,
+}
+
+impl Stacks {
+    /// Returns the layers that `--from` of a copy names.
+    fn source(&self) -> &[DiffId] {
+        self.sources.first().map(Vec::as_slice).unwrap_or_default()
+    }
 }
 
 /// A step that the cache lacks.
@@ -48,6 +56,7 @@ pub(super) struct Missing {
     /// A second key, which finds the step without reading its inputs.
     shortcut: Option<Key>,
     inputs: Option<Inputs>,
+    mounts: MountInputs,
 }
 
 /// What the cache says.
@@ -64,30 +73,45 @@ pub(super) fn look_up(
 ) -> Result<Lookup, SolveError> {
     let epoch = environment.options.given_epoch();
     let parent = stacks.parent.as_slice();
+    let mut mounts = MountInputs::default();
     let (key, shortcut, inputs) = match &vertex.operation {
         Operation::Run(step) => {
-            let network = step.network.unwrap_or(environment.options.network);
-            (Key::run(step, parent, network, epoch), None, None)
+            mounts = MountInputs::of_context(environment, step)?;
+            let key = |mounts: &MountInputs| {
+                let mounts = mounts.ingredients(step, &stacks.sources);
+                Key::run(step, parent, (&environment.options.sandbox, epoch), mounts)
+            };
+            let quick = key(&mounts);
+            match mounts::reads_layers(step) {
+                false => (quick, None, None),
+                true => {
+                    if let Some(layer) = recorded(environment, vertex, &quick)? {
+                        return Ok(Lookup::Hit(layer));
+                    }
+                    mounts.add_layers(environment, step, &stacks.sources)?;
+                    (key(&mounts), Some(quick), None)
+                }
+            }
         }
         Operation::Workdir(step) => (Key::workdir(step, parent, epoch), None, None),
         Operation::Files(files) => {
             let shortcut = match files.from {
                 FilesFrom::Context => None,
                 FilesFrom::Origin(_) => {
-                    Some(Key::files_of_layers(files, parent, &stacks.source, epoch))
+                    Some(Key::files_of_layers(files, parent, stacks.source(), epoch))
                 }
             };
             if let Some(shortcut) = &shortcut
-                && let Some(layer) = recorded(environment, shortcut)?
+                && let Some(layer) = recorded(environment, vertex, shortcut)?
             {
                 return Ok(Lookup::Hit(layer));
             }
-            let inputs = Inputs::find(environment, files, &stacks.source)?;
+            let inputs = Inputs::find(environment, files, stacks.source())?;
             let key = Key::files(files, parent, &inputs.lines, epoch);
             (key, shortcut, Some(inputs))
         }
     };
-    if let Some(layer) = recorded(environment, &key)? {
+    if let Some(layer) = recorded(environment, vertex, &key)? {
         if let Some(shortcut) = &shortcut {
             let record = record(vertex, &stacks, shortcut, &layer);
             environment.build.store.put_step(&record)?;
@@ -99,12 +123,19 @@ pub(super) fn look_up(
         key,
         shortcut,
         inputs,
+        mounts,
     })))
 }
 
 /// Returns the layer that the cache has under a key.
-fn recorded(environment: &Environment<'_>, key: &Key) -> Result<Option<Layer>, SolveError> {
-    if environment.options.cache == CacheUse::Ignore {
+fn recorded(
+    environment: &Environment<'_>,
+    vertex: &Vertex,
+    key: &Key,
+) -> Result<Option<Layer>, SolveError> {
+    let uncached = &environment.options.uncached_stages;
+    let is_stage = |name: &String| name.eq_ignore_ascii_case(&vertex.stage);
+    if environment.options.cache == CacheUse::Ignore || uncached.iter().any(is_stage) {
         return Ok(None);
     }
     let store = environment.build.store;
@@ -161,13 +192,14 @@ pub(super) fn make(
     let mut writer = LayerWriter::create(scratch.path())?;
     match &vertex.operation {
         Operation::Run(run_step) => {
-            run::run(environment, run_step, parent, (step, &mut writer))?;
+            let inputs = (&missing.stacks, missing.mounts);
+            run::run(environment, run_step, inputs, (step, &mut writer))?;
         }
         Operation::Workdir(workdir) => write_workdir(environment, workdir, parent, &mut writer)?,
         Operation::Files(files) => {
             let inputs = match missing.inputs {
                 Some(inputs) => inputs,
-                None => Inputs::find(environment, files, &missing.stacks.source)?,
+                None => Inputs::find(environment, files, missing.stacks.source())?,
             };
             inputs.write(environment, files, parent, &mut writer)?;
         }

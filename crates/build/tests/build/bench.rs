@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use build::{
     BaseImage, BaseImageError, BaseImages, BuildContext, BuildError, BuildOptions, Built, CacheUse,
-    Download, Event, Network,
+    DockerfilePlace, Download, Event, Network, Sandbox,
 };
 use layer::{Entry, EntryKind, Form, LayerDir, LayerWriter, Node, Timestamp, View};
 use oci::{DiffId, Digest, History, ImageConfig, Platform, Reference};
@@ -100,7 +100,7 @@ impl Bench {
         ));
         for name in [
             "sh", "echo", "cat", "ls", "mkdir", "touch", "rm", "id", "chmod", "stat", "env",
-            "sleep", "mv", "date", "ln", "test", "true",
+            "sleep", "mv", "date", "ln", "test", "true", "wc", "grep", "cp", "dd",
         ] {
             let path = format!("bin/{name}");
             files.push((entry(&path, link("busybox"), 0o777), Vec::new()));
@@ -205,8 +205,9 @@ impl Bench {
         BuildOptions {
             dockerfile: dockerfile.as_bytes().to_vec(),
             dockerfile_name: "Dockerfile".to_owned(),
-            dockerfile_path: None,
+            dockerfile_place: DockerfilePlace::Nowhere,
             context: Some(self.context()),
+            result: build::ResultKind::Image,
             tags: vec![Reference::parse("result").expect("valid").or_latest()],
             build_args: BTreeMap::new(),
             target: None,
@@ -214,8 +215,15 @@ impl Bench {
             cache: CacheUse::Use,
             labels: BTreeMap::new(),
             epoch: None,
-            network: Network::None,
+            sandbox: Sandbox {
+                network: Network::None,
+                hosts: Vec::new(),
+                limits: runtime::Limits::default(),
+            },
+            uncached_stages: Vec::new(),
             jobs: 2,
+            secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
         }
     }
 

@@ -21,6 +21,20 @@ fn bench() -> Bench {
 const TEXT: &str = "FROM base\nWORKDIR /w\nCOPY a .\nENV X=1\nCOPY dir dir/\nCMD [\"x\"]";
 
 #[test]
+fn the_cache_can_be_ignored_for_a_stage() {
+    let bench = Bench::new();
+    bench.write("f", "f");
+    let text = "FROM scratch AS one\nCOPY f /1\nFROM scratch AS two\nCOPY f /2\n\
+        FROM scratch\nCOPY --from=one / /\nCOPY --from=two / /\n";
+    assert_eq!(bench.build(text).executed, 4);
+    let mut options = bench.options(text);
+    options.uncached_stages = vec!["TWO".to_owned(), "nope".to_owned()];
+    let built = bench.run(&options).0.expect("builds");
+    // The same layer came of it, so what follows is there.
+    assert_eq!((built.executed, built.cached), (1, 3));
+}
+
+#[test]
 fn nothing_changed_is_all_cached_and_the_same_image() {
     let bench = bench();
     let first = bench.build(TEXT);

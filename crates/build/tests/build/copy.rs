@@ -169,6 +169,100 @@ fn modes_are_those_of_chmod() {
 }
 
 #[test]
+fn symbolic_modes_depend_on_what_the_source_has() {
+    check(
+        "COPY --chmod=a=rX,u+w dir /x",
+        "x",
+        &[
+            "d 755 0:0 x",
+            "f 644 0:0 x/one \"1\"",
+            "d 755 0:0 x/sub",
+            "f 644 0:0 x/sub/two \"2\"",
+        ],
+    );
+    check(
+        "ARG M=u+x\nCOPY --chmod=$M,g=u dir/one /x",
+        "x",
+        &["f 770 0:0 x \"1\""],
+    );
+    let error = bench().fail("FROM base\nCOPY --chmod=u~x a.txt /x");
+    assert!(
+        error
+            .to_string()
+            .starts_with("invalid chmod parameter: 'u~x'")
+    );
+}
+
+#[test]
+fn with_parents_the_way_to_a_source_is_kept() {
+    check(
+        "COPY --parents ./dir/sub/two a.txt /x/",
+        "x",
+        &[
+            "d 755 0:0 x",
+            "f 644 0:0 x/a.txt \"a\"",
+            "d 755 0:0 x/dir",
+            "d 750 0:0 x/dir/sub",
+            "f 644 0:0 x/dir/sub/two \"2\"",
+        ],
+    );
+    check(
+        "COPY --parents ./dir/./s*/two /x/",
+        "x",
+        &[
+            "d 755 0:0 x",
+            "d 750 0:0 x/sub",
+            "f 644 0:0 x/sub/two \"2\"",
+        ],
+    );
+    check(
+        "COPY --parents **/t* /x/",
+        "x",
+        &[
+            "d 755 0:0 x",
+            "d 755 0:0 x/dir",
+            "d 750 0:0 x/dir/sub",
+            "f 644 0:0 x/dir/sub/two \"2\"",
+        ],
+    );
+    // A directory comes with what is in it, but for what is excluded.
+    check(
+        "COPY --parents --exclude=**/two dir /x/",
+        "x",
+        &[
+            "d 755 0:0 x",
+            "d 755 0:0 x/dir",
+            "f 600 0:0 x/dir/one \"1\"",
+            "d 750 0:0 x/dir/sub",
+        ],
+    );
+    check("COPY --parents nope* /x/", "x", &["d 755 0:0 x"]);
+    for (source, named) in [("dir/nope", "/dir/nope"), ("dir/./nope", "/dir/nope")] {
+        let error = bench().fail(&format!("FROM base\nCOPY --parents {source} /x/"));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "failed to compute cache key: failed to calculate checksum of ref context: \"{named}\": not found"
+            )
+        );
+    }
+}
+
+#[test]
+fn with_parents_a_step_depends_on_what_it_copies_only() {
+    let bench = bench();
+    let text = "FROM base\nCOPY --parents **/two /x/";
+    assert_eq!(bench.build(text).executed, 1);
+    bench.write("dir/one", "changed");
+    assert_eq!(bench.build(text).executed, 0);
+    bench.write("dir/sub/two", "changed");
+    assert_eq!(bench.build(text).executed, 1);
+    let built = bench
+        .build("FROM base AS a\nCOPY dir /d/e\nFROM base\nCOPY --from=a --parents /d/./e/sub /y");
+    assert_eq!(bench.files(&built, "y/e/sub/two").len(), 1);
+}
+
+#[test]
 fn directories_made_on_the_way_get_the_mode_under_a_umask() {
     check(
         "COPY --chmod=777 a.txt /x/y/",
@@ -306,7 +400,7 @@ fn ignored_files_are_not_seen() {
     let path = bench.context().join("Other.dockerignore");
     std::fs::write(&path, "dir\n").expect("a file");
     let mut options = bench.options("FROM base\nCOPY . /x");
-    options.dockerfile_path = Some(bench.context().join("Other"));
+    options.dockerfile_place = build::DockerfilePlace::File(bench.context().join("Other"));
     let (built, _) = bench.run(&options);
     let files = bench.files(&built.expect("builds"), "x");
     assert!(

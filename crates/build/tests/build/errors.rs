@@ -39,8 +39,8 @@ fn errors_show_the_place_in_the_dockerfile() {
         "   1 | >>> FROM missing\n",
     );
     check(
-        "FROM base\nRUN --mount=type=cache,target=/x \\\n  true\n",
-        "RUN --mount=type=cache,target=/x is not supported by strata build",
+        "FROM base\nRUN --security=insecure \\\n  true\n",
+        "RUN --security=insecure is not supported by strata build",
         (2, 1),
         "   3 | >>>   true\n",
     );

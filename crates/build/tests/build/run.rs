@@ -101,13 +101,37 @@ fn privileged_a_step_without_network_has_only_loopback() {
     let built = bench.build("FROM base\nRUN --network=none ls /sys/class/net > /net");
     assert_eq!(bench.files(&built, "net"), ["f 644 0:0 net \"lo\\n\""]);
     let mut options = bench.options("FROM base\nRUN cat /etc/hosts > /hosts");
-    options.network = Network::Host;
+    options.sandbox.network = Network::Host;
     let (built, _) = bench.run(&options);
     let hosts = bench.files(&built.expect("builds"), "hosts");
     assert!(
         hosts[0].contains("127.0.0.1\\tlocalhost buildkitsandbox"),
         "{hosts:?}"
     );
+}
+
+#[test]
+fn privileged_a_step_sees_more_hosts_and_has_its_limits() {
+    let bench = Bench::with_busybox();
+    let text = "FROM base\nRUN grep more /etc/hosts > /out; ulimit -n >> /out; \
+        dd if=/dev/zero of=/dev/shm/x bs=1024 count=100 2>&1 | grep -c 'No space' >> /out";
+    let mut options = bench.options(text);
+    let address = "10.1.2.3".parse().expect("an address");
+    options.sandbox.hosts = vec![("more.example".to_owned(), address)];
+    options.sandbox.limits = runtime::Limits {
+        shm_size: 64 << 10,
+        ulimits: vec!["nofile=77".parse().expect("a limit")],
+    };
+    let built = bench.run(&options).0.expect("builds");
+    assert_eq!(
+        bench.files(&built, "out"),
+        ["f 644 0:0 out \"10.1.2.3\\tmore.example\\n77\\n1\\n\""]
+    );
+    assert_eq!(bench.run(&options).0.expect("builds").executed, 0);
+    options.sandbox.limits.ulimits.clear();
+    assert_eq!(bench.run(&options).0.expect("builds").executed, 1);
+    options.sandbox.hosts.clear();
+    assert_eq!(bench.run(&options).0.expect("builds").executed, 1);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use oci::{
 };
 use store::{
     CopyError, CopyOptions, ExchangeError, Resolved, Source, Store, StoreError, StoreTarget,
-    TagDocument, copy,
+    TagDocument, copy, until_named,
 };
 
 use super::failure::Failure;
@@ -90,9 +90,10 @@ pub(crate) fn take(
     }
     match parsed {
         ManifestOrIndex::Manifest(manifest) if is_image(site, &manifest, name)? => {
-            let image = import(site, &document)?;
-            site.store().remove_tag_document(name)?;
-            site.store().tag(name, &image, Some(&digest))?;
+            import(site, &document, |image| {
+                site.store().remove_tag_document(name)?;
+                site.store().tag(name, image, Some(&digest))
+            })?;
             // The image has only one manifest on record, and may get another.
             match name.digest() {
                 Some(_) => drop(keep(site, &digest)?),
@@ -138,7 +139,8 @@ fn take_index(
         descriptor: entry.clone(),
         bytes: site.store().read_blob(&entry.digest, MAX_MANIFEST_SIZE)?,
     };
-    let image = import(site, &child)?;
+    let tag = |image: &ImageId| site.store().tag(name, image, None);
+    let image = import(site, &child, tag)?;
     keep_document(site, name, document, parts, Some(image))?;
     site.store().set_tag_manifest(name, &entry.digest)?;
     Ok(())
@@ -214,8 +216,12 @@ fn list(document: &ManifestOrIndex, all: &mut BTreeSet<Digest>, waiting: &mut Ve
     }
 }
 
-/// Unpacks the layers of an image and records it.
-fn import(site: &Site, manifest: &Resolved) -> Result<ImageId, Failure> {
+/// Unpacks the layers of an image, records it and names it.
+fn import(
+    site: &Site,
+    manifest: &Resolved,
+    name: impl Fn(&ImageId) -> Result<(), StoreError>,
+) -> Result<ImageId, Failure> {
     let unpack = site.options.unpack.as_ref();
     let source = Received {
         store: site.store(),
@@ -227,33 +233,40 @@ fn import(site: &Site, manifest: &Resolved) -> Result<ImageId, Failure> {
         events: &|_| {},
     };
     let target = StoreTarget::new(site.store(), unpack);
-    let copied = copy(&source, &target, &options).map_err(blame)?;
+    let copied = until_named::<Failure>(
+        || copy(&source, &target, &options),
+        |copied| name(&copied.image),
+    )?;
+    // Of an image that was here nothing was stored, and its parts have been kept all the same.
+    site.store().release_leases(&copied.image)?;
     Ok(copied.image)
 }
 
-/// Sorts out whether what was pushed is wrong, or something here.
-fn blame(error: CopyError) -> Failure {
-    let ours = match &error {
-        CopyError::Source(failed) | CopyError::Target(failed) => {
-            let inner: &(dyn Error + 'static) = failed.inner();
-            match inner.downcast_ref::<StoreError>() {
-                Some(
-                    StoreError::DigestMismatch { .. }
-                    | StoreError::SizeMismatch { .. }
-                    | StoreError::DiffIdMismatch { .. }
-                    | StoreError::Config(_)
-                    | StoreError::Manifest(_)
-                    | StoreError::ManifestConfigMismatch { .. },
-                )
-                | None => false,
-                Some(_) => true,
+impl From<CopyError> for Failure {
+    /// Sorts out whether what was pushed is wrong, or something here.
+    fn from(error: CopyError) -> Self {
+        let ours = match &error {
+            CopyError::Source(failed) | CopyError::Target(failed) => {
+                let inner: &(dyn Error + 'static) = failed.inner();
+                match inner.downcast_ref::<StoreError>() {
+                    Some(
+                        StoreError::DigestMismatch { .. }
+                        | StoreError::SizeMismatch { .. }
+                        | StoreError::DiffIdMismatch { .. }
+                        | StoreError::Config(_)
+                        | StoreError::Manifest(_)
+                        | StoreError::ManifestConfigMismatch { .. },
+                    )
+                    | None => false,
+                    Some(_) => true,
+                }
             }
+            _ => false,
+        };
+        if ours {
+            Self::internal(error)
+        } else {
+            Self::manifest_invalid(&error)
         }
-        _ => false,
-    };
-    if ours {
-        Failure::internal(error)
-    } else {
-        Failure::manifest_invalid(&error)
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use oci::{Descriptor, Digest, ImageId, MediaType, Platform, Reference};
 use registry::{Access, Remote};
 use store::{
-    BlobOutcome, CopyError, CopyOptions, Event, Source as _, Store, StoreSource, StoreTarget,
-    Target as _, copy,
+    BlobOutcome, CopyError, CopyOptions, Event, Force, Source as _, Store, StoreSource,
+    StoreTarget, Target as _, copy,
 };
 
 use crate::fixture::{Counter, Shelf, unpack};
@@ -115,6 +115,25 @@ fn what_was_pushed_survives_a_sweep() {
     counter.shelf.store.sweep().expect("swept");
     let third = Shelf::new();
     assert_eq!(pull(&third.store, &remote, "x:1").expect("pulled"), id);
+}
+
+#[test]
+fn an_image_that_was_pushed_twice_goes_as_one_that_was_pushed_once() {
+    let here = Shelf::new();
+    let id = here.image("app:1", &["one", "two"]);
+    for pushes in [1, 2] {
+        let counter = Counter::open(Access::PullAndPush);
+        for _ in 0..pushes {
+            push(&here.store, id, counter.remote("app:1")).expect("pushed");
+        }
+        let store = &counter.shelf.store;
+        store.remove_image("app:1", Force::No).expect("removed");
+        store.sweep().expect("swept");
+        for directory in ["blobs/sha256", "layers"] {
+            let left = std::fs::read_dir(store.root().join(directory)).expect("there");
+            assert_eq!(left.count(), 0, "{directory} after {pushes} pushes");
+        }
+    }
 }
 
 #[test]

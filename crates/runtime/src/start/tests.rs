@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::*;
-use crate::{Exit, Process, Security};
+use crate::{Exit, Limits, Process, Security};
 
 fn busybox_root(applets: &[&str]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -36,6 +36,7 @@ fn spec(id: &str, root: &Path, command: &str) -> Spec {
         mounts: Vec::new(),
         network: Network::None,
         security: Security::default(),
+        limits: Limits::default(),
         stdio: Stdio::Inherit,
     }
 }

@@ -19,6 +19,7 @@ mod store_target;
 mod stream;
 mod traits;
 mod transfer;
+mod until_named;
 
 pub use blob_target::BlobTarget;
 pub(crate) use copy::MAX_LAYERS;
@@ -35,3 +36,4 @@ pub use push::{Compress, Packing, Reuse, push};
 pub use store_source::StoreSource;
 pub use store_target::{ManifestPolicy, StoreTarget, Unpack};
 pub use traits::{BlobOutcome, OpenBlob, Progress, Resolved, Source, Target};
+pub use until_named::until_named;

@@ -9,8 +9,9 @@ use flate2::Compression;
 use flate2::read::GzEncoder;
 use oci::{Descriptor, DiffId, Digest, Index, MediaType, Reference};
 use store::{
-    BlobOutcome, Compress, Copied, CopyError, CopyOutcome, Event, ExchangeError, OpenBlob, Packing,
-    Progress, Reuse, Side, Store, StoreError, StoreTarget, Target, copy, push,
+    BlobOutcome, Compress, Copied, CopyError, CopyOutcome, Event, ExchangeError, Force, OpenBlob,
+    Packing, Progress, Reuse, Side, Store, StoreError, StoreTarget, Target, copy, push,
+    until_named,
 };
 
 use crate::fixture::{Fixture, config_with};
@@ -73,6 +74,32 @@ fn a_pulled_image_keeps_its_bytes_and_its_blobs() {
     let image = store.image(&copied.image).expect("read").expect("there");
     assert!(image.received);
     assert_eq!(image.size, 6);
+}
+
+#[test]
+fn an_image_that_is_removed_before_it_has_its_name_is_copied_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let source = MemorySource::image(&[b"one", b"two"], LayerBytes::Gzip);
+    let name = Reference::parse("app:1").expect("valid");
+    let removals = Mutex::new(0);
+    let named = |copied: &Copied| {
+        let mut removals = removals.lock().expect("not poisoned");
+        if *removals < 2 {
+            *removals += 1;
+            let removed = store.remove_image(&copied.image.to_string(), Force::No);
+            removed.expect("without a name");
+        }
+        store.tag(&name, &copied.image, None)
+    };
+    let lock = store.lock_shared().expect("locked");
+    let copied = until_named::<Box<dyn Error>>(|| pull(&store, &source), named).expect("named");
+    drop(lock);
+    assert_eq!(*removals.lock().expect("not poisoned"), 2);
+    assert_eq!(store.tagged(&name).expect("read"), Some(copied.image));
+    // One that is always removed is not copied for ever.
+    let gone = |_: &Copied| Err(StoreError::ImageNotFound(copied.image));
+    until_named::<Box<dyn Error>>(|| pull(&store, &source), gone).expect_err("removed");
 }
 
 #[test]

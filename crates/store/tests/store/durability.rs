@@ -153,6 +153,9 @@ fn the_trash_is_emptied_whatever_its_permissions() {
 #[test]
 fn directories_are_closed_to_others() {
     let fixture = Fixture::new();
+    // The root may have been made for the store, open to all.
+    fs::create_dir(fixture.root()).expect("made");
+    fs::set_permissions(fixture.root(), fs::Permissions::from_mode(0o1777)).expect("open");
     let store = fixture.open();
     for directory in [
         store.root().to_owned(),
@@ -204,6 +207,27 @@ fn a_newer_format_is_refused_and_features_are_heeded() {
     assert!(matches!(store.scratch(), Err(StoreError::ReadOnly { .. })));
     let (_fixture, result) = open("not json");
     assert!(matches!(result, Err(StoreError::MalformedFormat { .. })));
+}
+
+#[test]
+fn a_newer_database_is_refused_and_stays_as_it_is() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let path = fixture.root().join("db.sqlite");
+    let database = rusqlite::Connection::open(&path).expect("opened");
+    database
+        .execute_batch("PRAGMA user_version = 1000; PRAGMA wal_checkpoint(TRUNCATE);")
+        .expect("written");
+    drop(database);
+    let before = fs::read(&path).expect("read");
+    for _ in 0..2 {
+        let result = Store::open(&fixture.root(), &fixture.run());
+        let error = result.expect_err("from the future");
+        assert!(matches!(error, StoreError::NewerFormat { found: 1000, .. }));
+        let said = error.to_string();
+        assert!(said.contains("use a newer strata"), "{said}");
+        assert_eq!(fs::read(&path).expect("read"), before);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use store::{
 };
 
 use crate::fixture::Fixture;
+use crate::usage::cache;
 
 fn name(text: &str) -> Reference {
     Reference::parse(text).expect("valid").or_latest()
@@ -90,6 +91,7 @@ pub(crate) const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Puts something of every kind into a store.
 fn fill(fixture: &Fixture, store: &Store) {
+    cache(store, "mount");
     for text in ["tagged", "used", "dangling", "shared"] {
         let id = fixture.image(store, text);
         if text != "dangling" {
@@ -241,6 +243,36 @@ fn a_rehearsal_tells_what_the_prune_then_does_and_changes_nothing() {
         assert_eq!(done.swept.bytes, gone, "{text}: what is told is freed");
         assert!(gone > 0, "{text}");
     }
+}
+
+#[test]
+fn a_cache_mount_goes_with_the_build_cache_unless_it_was_used_since() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let key = cache(&store, "mount");
+    let before = Timestamp::now();
+    cache(&store, "later");
+    let prune = |until| Prune {
+        steps: Some(StepFilter {
+            scope: StepScope::Unused,
+            until,
+        }),
+        ..Prune::default()
+    };
+    let names = |report: &store::PruneReport| -> Vec<String> {
+        let names = report.caches.iter();
+        names.map(|(cache, _)| cache.name.clone()).collect()
+    };
+    let report = store.prune(&prune(Some(before))).expect("pruned");
+    assert_eq!(names(&report), [key.hex()]);
+    assert!(report.swept.bytes > 30_000);
+    // One that a step uses is waited for: the step's command holds the store's lock.
+    let report = store.prune(&prune(None)).expect("pruned");
+    assert_eq!(names(&report), [Digest::of(b"later").hex()]);
+    assert_eq!(store.caches().expect("read"), []);
+    let hold = store::CacheHold::Locked;
+    let again = store.try_cache(&key, "again", hold).expect("made");
+    assert!(again.expect("free").is_new().expect("looked"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Laws of removing: docker's rules, its words and its order.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use oci::{ChainId, Digest, ImageId, Reference};
 use store::{
     ContainerRecord, ContainerState, Force, LabelFilter, NewImage, Presence, Prune, PruneFilter,
@@ -50,6 +52,57 @@ fn container(store: &Store, image: ImageId, state: ContainerState) -> ContainerR
     };
     store.put_container(&record).expect("stored");
     record
+}
+
+/// Tells whether somebody waits for the root's lock.
+fn is_waited_for(store: &Store) -> bool {
+    let lock = std::fs::metadata(store.root().join("lock")).expect("there");
+    let inode = format!(":{} ", lock.ino());
+    let locks = std::fs::read_to_string("/proc/locks").expect("the kernel tells");
+    let waits = |line: &str| line.contains("-> FLOCK") && line.contains(&inode);
+    locks.lines().any(waits)
+}
+
+#[test]
+fn a_prune_leaves_an_image_that_is_about_to_get_its_name() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let lock = store.lock_shared().expect("locked");
+    let id = fixture.image(&store, "1");
+    std::thread::scope(|scope| {
+        let other = fixture.open();
+        let dangling = Prune {
+            images: Some(PruneFilter::default()),
+            ..Prune::default()
+        };
+        let prune = scope.spawn(move || other.prune(&dangling));
+        while !is_waited_for(&store) {
+            std::thread::yield_now();
+        }
+        store.tag(&name("a"), &id, None).expect("it is there");
+        drop(lock);
+        let report = prune.join().expect("joined").expect("pruned");
+        assert_eq!(report.removals, []);
+    });
+    assert_eq!(store.tagged(&name("a")).expect("read"), Some(id));
+}
+
+#[test]
+fn an_image_comes_with_its_names() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let layers = [fixture.layer(&store, b"tar")];
+    let image = NewImage {
+        config: &config_with(&layers, ""),
+        manifest: None,
+        parent: None,
+        times: &[],
+    };
+    let names = [name("a"), name("b:1")];
+    let id = store.put_named_image(&image, &names).expect("stored");
+    for name in &names {
+        assert_eq!(store.tagged(name).expect("read"), Some(id));
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use oci::{Digest, MediaType, Reference};
 use store::{
-    Compressed, ContainerRecord, Force, Prune, PruneFilter, PruneScope, Purpose, StepFilter,
-    StepScope, Store, TagDocument, UndoWindow, Usage,
+    CacheHold, Compressed, ContainerRecord, Force, Prune, PruneFilter, PruneScope, Purpose,
+    StepFilter, StepScope, Store, TagDocument, UndoWindow, Usage,
 };
 
 use crate::fixture::Fixture;
@@ -78,6 +78,7 @@ fn fill(fixture: &Fixture, store: &Store) {
         .expect("leased");
     step(fixture, store, "one");
     step(fixture, store, "two");
+    cache(store, "mount");
     fixture.layer(store, b"nobody's");
     fs::create_dir(store.root().join("containers/stray")).expect("made");
     store.empty_trash().expect("emptied");
@@ -95,6 +96,21 @@ fn fill(fixture: &Fixture, store: &Store) {
         ..Purpose::default()
     });
     own.remove_image("held:1", Force::No).expect("removed");
+}
+
+/// Makes a cache mount and returns its key.
+pub(crate) fn cache(store: &Store, text: &str) -> Digest {
+    let key = Digest::of(text.as_bytes());
+    let hold = CacheHold::Shared;
+    let cache = store
+        .try_cache(&key, text, hold)
+        .expect("made")
+        .expect("free");
+    let made = store.root().join("ingest/made");
+    fs::create_dir(&made).expect("made");
+    fs::write(made.join("file"), vec![1; 30_000]).expect("written");
+    cache.install(&made).expect("installed");
+    key
 }
 
 fn runs(container: &ContainerRecord) -> bool {
@@ -120,7 +136,7 @@ fn the_shares_together_are_what_du_tells() {
         // The tree of the shared layer counts its file once.
         (found.images, 4, 2, 70_000),
         (found.containers, 3, 1, 300_000),
-        (found.build_cache, 2, 0, 4 * block),
+        (found.build_cache, 3, 0, 4 * block + 30_000),
         (found.compressed, 4, 0, 4 * block),
         (found.partial, 4, 1, 140_000),
         (found.held, 1, 0, 4 * block),

@@ -1,7 +1,9 @@
 //! Where archives go: to a file, or to standard output unless that is a terminal.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::error::{CommandError, os_text};
@@ -20,9 +22,25 @@ pub(crate) fn write(
             "cowardly refusing to {verb} to a terminal. Use the -o flag or redirect"
         ))),
         None => {
-            let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
+            let stdout = io::stdout().as_fd().try_clone_to_owned()?;
             write(&mut File::from(stdout))
         }
+    }
+}
+
+/// Makes a file that only its owner can read, as docker does: an image can hold secrets. Of a file
+/// or link that is there, nothing is kept.
+fn create(path: &Path) -> io::Result<File> {
+    let create = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).open(path)
+    };
+    match create() {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            create()
+        }
+        result => result,
     }
 }
 
@@ -32,7 +50,7 @@ fn to_file(
     path: &Path,
     write: impl FnOnce(&mut File) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
-    let failed = |error: &std::io::Error| {
+    let failed = |error: &io::Error| {
         CommandError::client(format!("open {}: {}", path.display(), os_text(error)))
     };
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
@@ -44,7 +62,7 @@ fn to_file(
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let partial = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let mut file = File::create(&partial).map_err(|error| failed(&error))?;
+    let mut file = create(&partial).map_err(|error| failed(&error))?;
     let written = write(&mut file);
     if written.is_err() {
         fs::remove_file(&partial)?;

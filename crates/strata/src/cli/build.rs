@@ -2,30 +2,53 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
+use std::sync::Mutex;
 
-use build::{BuildOptions, CacheUse, Network};
-use oci::{Platform, Reference, ReferenceError};
+use build::{BuildOptions, CacheUse, Network, ResultKind, Sandbox};
+use oci::{Digest, Platform, Reference, ReferenceError};
+use runtime::{Limits, Ulimit};
+use serde_json::json;
 use strata::container::variables::label;
 use strata::ops::base_images::PullPolicy;
+use strata::ops::build_context::RemoteContext;
 use strata::ops::image_build::ImageBuildError;
+use strata::ops::push::{Wanted, push};
 
 use super::background;
+use super::build_call::Call;
 use super::build_display::{BuildDisplay, Style, watch};
+use super::build_output::{Outputs, write_archives};
+use super::build_secrets;
 use super::build_source::source;
 use super::command::{Arity, Command};
 use super::environment::variable;
 use super::error::{CommandError, Exit, Voice, os_text};
 use super::flags::{Arguments, Flag};
 use super::name;
+use super::output::Channel;
+use super::progress::{Direction, Transfer};
+use super::pull::show;
 use super::session::Session;
 use strata::describe;
 
 pub(crate) const COMMAND: Command = Command {
     names: &["image build", "build", "buildx build", "builder build"],
-    usage: "[OPTIONS] PATH | -",
+    usage: "[OPTIONS] PATH | URL | -",
     about: "Build an image from a Dockerfile",
     flags: &[
+        Flag::many(
+            "add-host",
+            "list",
+            "Add a custom host-to-IP mapping (format: \"host:ip\")",
+        ),
         Flag::many("build-arg", "list", "Set build-time variables"),
+        Flag::one(
+            "call",
+            "string",
+            "Set method for evaluating build (\"check\", \"outline\", \"targets\") (default \"build\")",
+        ),
+        Flag::switch("check", "Shorthand for \"--call=check\""),
         Flag::switch("compress", "Ignored: the context is read where it is"),
         Flag::switched_on("disable-content-trust", "Skip image verification"),
         Flag::one(
@@ -37,13 +60,29 @@ pub(crate) const COMMAND: Command = Command {
         Flag::switch("force-rm", "Ignored: steps leave no containers behind"),
         Flag::one("iidfile", "string", "Write the image ID to a file"),
         Flag::many("label", "list", "Set metadata for an image"),
-        Flag::switch("load", "Ignored: the image is always put in the store"),
+        Flag::switch("load", "Put the image in the store too, with --output"),
+        Flag::one(
+            "metadata-file",
+            "string",
+            "Write build result metadata to a file",
+        ),
         Flag::one(
             "network",
             "string",
             "Set the networking mode for the RUN instructions during build: host or none (default \"host\")",
         ),
         Flag::switch("no-cache", "Do not use cache when building the image"),
+        Flag::many(
+            "output",
+            "stringArray",
+            "Output destination (format: \"type=local,dest=path\")",
+        )
+        .short('o'),
+        Flag::many(
+            "no-cache-filter",
+            "stringArray",
+            "Do not cache specified stages",
+        ),
         Flag::one("platform", "string", "Set target platform for build"),
         Flag::one(
             "progress",
@@ -60,13 +99,29 @@ pub(crate) const COMMAND: Command = Command {
             &["always", "missing", "never"],
             "Always attempt to pull all referenced images; with =never, none",
         ),
+        Flag::switch("push", "Push the image to its registries"),
         Flag::switch(
             "quiet",
             "Suppress the build output and print image ID on success",
         )
         .short('q'),
         Flag::switched_on("rm", "Ignored: steps leave no containers behind"),
+        Flag::many(
+            "secret",
+            "stringArray",
+            "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")",
+        ),
         Flag::one("sbom", "string", "Only false: images get no attestation"),
+        Flag::one(
+            "shm-size",
+            "bytes",
+            "Shared memory size for build containers",
+        ),
+        Flag::many(
+            "ssh",
+            "stringArray",
+            "SSH agent socket to expose to the build (format: \"default|<id>[=<socket>]\")",
+        ),
         Flag::many(
             "tag",
             "list",
@@ -74,9 +129,9 @@ pub(crate) const COMMAND: Command = Command {
         )
         .short('t'),
         Flag::one("target", "string", "Set the target build stage to build"),
+        Flag::many("ulimit", "ulimit", "Ulimit options (default [])"),
     ],
     refused: &[
-        "add-host",
         "allow",
         "annotation",
         "attest",
@@ -84,9 +139,7 @@ pub(crate) const COMMAND: Command = Command {
         "builder",
         "cache-from",
         "cache-to",
-        "call",
         "cgroup-parent",
-        "check",
         "cpu-period",
         "cpu-quota",
         "cpu-shares",
@@ -95,16 +148,8 @@ pub(crate) const COMMAND: Command = Command {
         "isolation",
         "memory",
         "memory-swap",
-        "metadata-file",
-        "no-cache-filter",
-        "output",
-        "push",
-        "secret",
         "security-opt",
-        "shm-size",
         "squash",
-        "ssh",
-        "ulimit",
     ],
     arity: Arity::Exactly(1),
     voice: Voice::Build,
@@ -115,23 +160,58 @@ pub(crate) const COMMAND: Command = Command {
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     refuse_attestations(arguments)?;
     let style = style(arguments, session)?;
-    let options = options(arguments, session)?;
+    let mut outputs = Outputs::read(arguments)?;
+    let (mut options, remote) = options(arguments, session)?;
+    for name in &outputs.names {
+        options.tags.push(parse_tag(name)?);
+    }
+    if !outputs.keeps_image {
+        options.result = ResultKind::Files;
+    }
+    if outputs.is_pushed && options.tags.is_empty() {
+        return Err(failed("tag is needed when pushing to registry"));
+    }
     let pull = match arguments.text("pull") {
         Some("never") => PullPolicy::Never,
         Some("always") => PullPolicy::Always,
         _ if arguments.is_on("pull") => PullPolicy::Always,
         _ => PullPolicy::Missing,
     };
+    if let Some(call) = Call::read(arguments)? {
+        return call.answer(&options, pull, session);
+    }
     let mut display = BuildDisplay::new(style);
-    let result = watch(session.engine()?, &options, pull, &mut display)?;
+    let writing = (pull, outputs.files.as_mut_slice());
+    let result = watch(session.engine()?, &options, writing, &mut display)?;
+    drop(remote);
     match result {
         Ok(built) => {
             display.succeed();
             let id = built.id.to_string();
+            let names: Vec<String> = options.tags.iter().map(Reference::to_string).collect();
+            let targets = match names.is_empty() {
+                true => vec![id.clone()],
+                false => names.clone(),
+            };
+            write_archives(&outputs, session.store()?, &targets)?;
+            let pushed = match outputs.is_pushed {
+                true => push_all(&options.tags, style, session)?,
+                false => None,
+            };
+            if let Some(path) = arguments.text("metadata-file") {
+                let digest = pushed.map_or_else(|| id.clone(), |digest| digest.to_string());
+                let metadata = json!({
+                    "containerimage.config.digest": id,
+                    "containerimage.digest": digest,
+                    "image.name": names.join(","),
+                });
+                fs::write(path, format!("{metadata:#}"))
+                    .map_err(|error| failed(&open_error(path, &error)))?;
+            }
             if let Some(path) = arguments.text("iidfile") {
                 fs::write(path, &id).map_err(|error| failed(&open_error(path, &error)))?;
             }
-            if style == Style::Quiet {
+            if style == Style::Quiet && !outputs.uses_stdout {
                 session.out.line(&id)?;
             }
             background::tidy(session);
@@ -146,6 +226,32 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             Err(failed(&text).caused_by(&error))
         }
     }
+}
+
+/// Pushes the image under each of its names; returns the digest of its manifest.
+fn push_all(
+    names: &[Reference],
+    style: Style,
+    session: &Session,
+) -> Result<Option<Digest>, CommandError> {
+    let mut digest = None;
+    for name in names {
+        let columns = Channel::Stderr.columns();
+        let transfer = Mutex::new(Transfer::new(Direction::Push, None, columns));
+        let pushed = push(session.engine()?, name, None, Wanted::Any, &|event| {
+            if style != Style::Quiet {
+                show(&transfer, &event, Channel::Stderr);
+            }
+        });
+        let pushed = pushed.map_err(|error| {
+            failed(&format!(
+                "failed to solve: failed to push {name}: {}",
+                describe(&error)
+            ))
+        })?;
+        digest = Some(pushed.digest);
+    }
+    Ok(digest)
 }
 
 pub(super) fn failed(text: &str) -> CommandError {
@@ -184,13 +290,15 @@ fn refuse_attestations(arguments: &Arguments) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn options(arguments: &Arguments, session: &Session) -> Result<BuildOptions, CommandError> {
+/// Returns what is to be built, and the context when it had to be fetched.
+fn options(
+    arguments: &Arguments,
+    session: &Session,
+) -> Result<(BuildOptions, Option<RemoteContext>), CommandError> {
     let tags = arguments
         .all("tag")
         .map(parse_tag)
         .collect::<Result<Vec<_>, _>>()?;
-    let context = arguments.positional[0].as_str();
-    let source = source(context, arguments.text("file"))?;
     let mut build_args = BTreeMap::new();
     for argument in arguments.all("build-arg") {
         match argument.split_once('=') {
@@ -206,11 +314,18 @@ fn options(arguments: &Arguments, session: &Session) -> Result<BuildOptions, Com
                 .map_err(|_| failed(&format!("invalid SOURCE_DATE_EPOCH: {text}")))?,
         ),
     };
-    Ok(BuildOptions {
+    let secrets = build_secrets::secrets(arguments)?;
+    let agents = build_secrets::agents(arguments)?;
+    let sandbox = sandbox(arguments)?;
+    // Last: what is fetched is fetched for a command that is right.
+    let context = arguments.positional[0].as_str();
+    let source = source(context, arguments.text("file"), session)?;
+    let options = BuildOptions {
         dockerfile: source.dockerfile,
         dockerfile_name: source.name,
-        dockerfile_path: source.path,
+        dockerfile_place: source.place,
         context: source.context,
+        result: ResultKind::Image,
         tags,
         build_args,
         target: arguments
@@ -218,23 +333,74 @@ fn options(arguments: &Arguments, session: &Session) -> Result<BuildOptions, Com
             .filter(|t| !t.is_empty())
             .map(str::to_owned),
         platform: platform.unwrap_or_else(Platform::host),
+        uncached_stages: arguments
+            .all("no-cache-filter")
+            .flat_map(|names| names.split(','))
+            .map(str::to_owned)
+            .collect(),
         cache: match arguments.is_on("no-cache") {
             true => CacheUse::Ignore,
             false => CacheUse::Use,
         },
         labels: arguments.all("label").map(label).collect(),
         epoch,
-        network: match arguments.text("network") {
-            None | Some("" | "default" | "host") => Network::Host,
-            Some("none") => Network::None,
-            Some(other) => {
-                return Err(failed(&format!(
-                    "network mode {other:?} not supported: use host or none"
-                )));
-            }
-        },
+        sandbox,
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        secrets,
+        agents,
+    };
+    Ok((options, source.remote))
+}
+
+fn sandbox(arguments: &Arguments) -> Result<Sandbox, CommandError> {
+    let mut limits = Limits::default();
+    if let Some(text) = arguments.text("shm-size") {
+        limits.shm_size = dockerfile::parse_size(text)
+            .ok_or_else(|| arguments.invalid("shm-size", text, "invalid size"))?;
+    }
+    for text in arguments.all("ulimit") {
+        let limit = text.parse::<Ulimit>();
+        let limit = limit.map_err(|error| arguments.invalid("ulimit", text, &error.to_string()))?;
+        limits.ulimits.push(limit);
+    }
+    Ok(Sandbox {
+        network: network(arguments)?,
+        hosts: arguments
+            .all("add-host")
+            .map(host)
+            .collect::<Result<_, _>>()?,
+        limits,
     })
+}
+
+/// Reads `name:address` or `name=address`; a v6 address may be in brackets.
+fn host(text: &str) -> Result<(String, IpAddr), CommandError> {
+    let Some((name, address)) = text.split_once(['=', ':']) else {
+        return Err(failed(&format!("bad format for add-host: {text:?}")));
+    };
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|it| it.strip_suffix(']'));
+    let parsed = bare.unwrap_or(address).parse();
+    match parsed {
+        Ok(address) if !name.is_empty() && !name.contains(char::is_whitespace) => {
+            Ok((name.to_owned(), address))
+        }
+        Ok(_) => Err(failed(&format!("bad format for add-host: {text:?}"))),
+        Err(_) => Err(failed(&format!(
+            "invalid IP address in add-host: {address:?}"
+        ))),
+    }
+}
+
+fn network(arguments: &Arguments) -> Result<Network, CommandError> {
+    match arguments.text("network") {
+        None | Some("" | "default" | "host") => Ok(Network::Host),
+        Some("none") => Ok(Network::None),
+        Some(other) => Err(failed(&format!(
+            "network mode {other:?} not supported: use host or none"
+        ))),
+    }
 }
 
 fn parse_tag(text: &str) -> Result<Reference, CommandError> {

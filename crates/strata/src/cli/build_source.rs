@@ -1,48 +1,54 @@
 //! Where a build reads its Dockerfile and its context.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use build::DockerfilePlace;
+use strata::describe;
+use strata::ops::build_context::{GitSource, RemoteContext, RemoteContextError};
 
 use super::build::{failed, open_error};
 use super::error::CommandError;
+use super::session::Session;
 
-/// A Dockerfile from standard input may be this long.
-const MAX_INPUT: u64 = 16 << 20;
+/// A Dockerfile may be this long.
+const MAX_DOCKERFILE: u64 = 16 << 20;
+/// As much of an archive as tells that it is one.
+const HEAD: u64 = 512;
 
 /// What the arguments say to build.
 pub(super) struct Source {
     pub(super) dockerfile: Vec<u8>,
     pub(super) name: String,
-    pub(super) path: Option<PathBuf>,
+    pub(super) place: DockerfilePlace,
     pub(super) context: Option<PathBuf>,
+    /// What was fetched; the context is in it.
+    pub(super) remote: Option<RemoteContext>,
 }
 
 /// Finds the Dockerfile and the context that `context` and `--file` name.
-pub(super) fn source(context: &str, file: Option<&str>) -> Result<Source, CommandError> {
-    let from_input = || -> Result<Vec<u8>, CommandError> {
-        let mut text = Vec::new();
-        io::stdin().lock().take(MAX_INPUT).read_to_end(&mut text)?;
-        if is_archive(&text) {
+pub(super) fn source(
+    context: &str,
+    file: Option<&str>,
+    session: &Session,
+) -> Result<Source, CommandError> {
+    let file = file.filter(|file| !file.is_empty());
+    if context == "-" {
+        if file == Some("-") {
             return Err(failed(
-                "unable to prepare context: a tar from standard input is not supported yet",
+                "invalid argument: can't use stdin for both build context and dockerfile",
             ));
         }
-        Ok(text)
-    };
-    if context == "-" {
-        return Ok(Source {
-            dockerfile: from_input()?,
-            name: "Dockerfile".to_owned(),
-            path: None,
-            context: None,
-        });
+        return of_stream(Box::new(io::stdin()), file, session);
     }
-    if context.contains("://") || context.starts_with("git@") || context.starts_with("github.com/")
-    {
-        return Err(failed(&format!(
-            "unable to prepare context: remote context {context} is not supported yet"
-        )));
+    if let Some(repository) = GitSource::parse(context) {
+        let cloned = RemoteContext::clone_git(session.store()?, &repository);
+        return of_remote(cloned.map_err(|error| remote_failed(&error))?, file);
+    }
+    if context.starts_with("http://") || context.starts_with("https://") {
+        let client = session.engine()?.client()?;
+        return of_stream(Box::new(client.download(context)?), file, session);
     }
     let directory = Path::new(context);
     if !directory.is_dir() {
@@ -52,32 +58,112 @@ pub(super) fn source(context: &str, file: Option<&str>) -> Result<Source, Comman
     }
     if file == Some("-") {
         return Ok(Source {
-            dockerfile: from_input()?,
-            name: "Dockerfile".to_owned(),
-            path: None,
             context: Some(directory.to_owned()),
+            ..of_text(read_text(Box::new(io::stdin()))?)
         });
     }
-    let path = match file.filter(|file| !file.is_empty()) {
+    let path = match file {
         Some(file) => PathBuf::from(file),
         None => default_dockerfile(directory),
     };
-    let name = path
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let dockerfile = fs::read(&path).map_err(|error| {
-        let shown = file.unwrap_or(&name);
-        failed(&format!(
-            "failed to solve: failed to read dockerfile: {}",
-            open_error(shown, &error)
-        ))
-    })?;
+    let name = file_name(&path);
+    let dockerfile = fs::read(&path).map_err(|error| unreadable(file.unwrap_or(&name), &error))?;
     Ok(Source {
         dockerfile,
         name,
-        path: Some(path),
+        place: DockerfilePlace::File(path),
         context: Some(directory.to_owned()),
+        remote: None,
     })
+}
+
+/// Reads an archive, which is the context, or else a Dockerfile without one.
+fn of_stream(
+    mut stream: Box<dyn Read + Send>,
+    file: Option<&str>,
+    session: &Session,
+) -> Result<Source, CommandError> {
+    let mut head = Vec::new();
+    stream.by_ref().take(HEAD).read_to_end(&mut head)?;
+    let is_context = is_archive(&head);
+    let whole: Box<dyn Read + Send> = Box::new(io::Cursor::new(head).chain(stream));
+    if !is_context {
+        return Ok(of_text(read_text(whole)?));
+    }
+    let unpacked = RemoteContext::unpack(session.store()?, whole);
+    of_remote(unpacked.map_err(|error| remote_failed(&error))?, file)
+}
+
+fn remote_failed(error: &RemoteContextError) -> CommandError {
+    failed(&format!("unable to prepare context: {}", describe(error)))
+}
+
+/// Finds the Dockerfile in a context that was fetched.
+fn of_remote(remote: RemoteContext, file: Option<&str>) -> Result<Source, CommandError> {
+    let (dockerfile, path) = match file {
+        Some("-") => {
+            return Ok(Source {
+                context: Some(remote.directory().to_owned()),
+                remote: Some(remote),
+                ..of_text(read_text(Box::new(io::stdin()))?)
+            });
+        }
+        Some(file) => (read_remote(&remote, file)?, file),
+        None => match read_remote(&remote, "Dockerfile")? {
+            Some(text) => (Some(text), "Dockerfile"),
+            None => (read_remote(&remote, "dockerfile")?, "dockerfile"),
+        },
+    };
+    let Some(dockerfile) = dockerfile else {
+        let missing = io::Error::from(rustix::io::Errno::NOENT);
+        return Err(unreadable(file.unwrap_or("Dockerfile"), &missing));
+    };
+    let path = PathBuf::from(path.trim_start_matches('/'));
+    Ok(Source {
+        dockerfile,
+        name: file_name(&path),
+        place: DockerfilePlace::Context(path),
+        context: Some(remote.directory().to_owned()),
+        remote: Some(remote),
+    })
+}
+
+fn read_remote(remote: &RemoteContext, path: &str) -> Result<Option<Vec<u8>>, CommandError> {
+    let text = remote.read(path, MAX_DOCKERFILE);
+    text.map_err(|error| unreadable(path, &error))
+}
+
+fn of_text(dockerfile: Vec<u8>) -> Source {
+    Source {
+        dockerfile,
+        name: "Dockerfile".to_owned(),
+        place: DockerfilePlace::Nowhere,
+        context: None,
+        remote: None,
+    }
+}
+
+fn read_text(stream: Box<dyn Read + Send>) -> Result<Vec<u8>, CommandError> {
+    let mut text = Vec::new();
+    stream.take(MAX_DOCKERFILE + 1).read_to_end(&mut text)?;
+    match u64::try_from(text.len()) {
+        Ok(length) if length <= MAX_DOCKERFILE => Ok(text),
+        _ => Err(failed(&format!(
+            "failed to read dockerfile: it is longer than {MAX_DOCKERFILE} bytes"
+        ))),
+    }
+}
+
+fn unreadable(path: &str, error: &io::Error) -> CommandError {
+    failed(&format!(
+        "failed to solve: failed to read dockerfile: {}",
+        open_error(path, error)
+    ))
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name();
+    name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// docker takes `dockerfile` where there is no `Dockerfile`.
@@ -90,12 +176,13 @@ fn default_dockerfile(directory: &Path) -> PathBuf {
     }
 }
 
-/// gzip, bzip2, xz, or the magic of a tar's first header.
+/// gzip, bzip2, xz, zstd, or the magic of a tar's first header.
 fn is_archive(text: &[u8]) -> bool {
     const TAR_MAGIC: usize = 257;
     text.starts_with(&[0x1f, 0x8b])
         || text.starts_with(b"BZh")
         || text.starts_with(&[0xfd, b'7', b'z', b'X', b'Z'])
+        || text.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
         || text
             .get(TAR_MAGIC..)
             .is_some_and(|rest| rest.starts_with(b"ustar"))

@@ -8,7 +8,7 @@ use super::command::Command;
 use super::confirm::confirm;
 use super::error::{CommandError, Exit};
 use super::flags::{Arguments, Flag};
-use super::prune::{self, Mode, step_id};
+use super::prune::{self, Mode, cache_id, step_id};
 use super::session::Session;
 use super::units;
 
@@ -69,17 +69,20 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     };
     let report = prune::perform(session, &prune, mode)?;
     let mut text = String::new();
-    if !report.steps.is_empty() {
+    if !report.steps.is_empty() || !report.caches.is_empty() {
         text.push_str("ID\t\t\t\t\t\tRECLAIMABLE\tSIZE\t\tLAST ACCESSED\n");
     }
     let now = units::now();
+    let mut add = |id: String, size, last_used| {
+        let used = units::age(units::moment(last_used), now);
+        let size = units::precise_size(size);
+        text.push_str(&format!("{id:<40}\ttrue \t\t{size:<10}\t{used} ago\n"));
+    };
     for step in &report.steps {
-        let used = units::age(units::moment(step.last_used), now);
-        text.push_str(&format!(
-            "{:<40}\ttrue \t\t{:<10}\t{used} ago\n",
-            step_id(step),
-            units::precise_size(step.content_size)
-        ));
+        add(step_id(step), step.content_size, step.last_used);
+    }
+    for (cache, bytes) in &report.caches {
+        add(cache_id(cache), *bytes, cache.last_used);
     }
     let total = units::precise_size(report.swept.bytes);
     text.push_str(&match mode {

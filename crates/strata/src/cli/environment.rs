@@ -98,7 +98,7 @@ fn text(name: &str) -> Option<String> {
     clippy::disallowed_methods,
     reason = "this is the binary's one place that reads the environment"
 )]
-fn raw(name: &str) -> Option<OsString> {
+pub(crate) fn raw(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 

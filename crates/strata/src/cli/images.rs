@@ -1,6 +1,6 @@
 //! `strata images`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use oci::{ImageId, Reference};
@@ -122,7 +122,7 @@ fn columns(digests: bool) -> &'static [&'static str] {
 
 /// An image without a name that another one was committed from says nothing by itself.
 fn hide_intermediate(images: &mut Vec<ImageRecord>) {
-    let parents: Vec<ImageId> = images.iter().filter_map(|image| image.parent).collect();
+    let parents: HashSet<ImageId> = images.iter().filter_map(|image| image.parent).collect();
     images.retain(|image| {
         !image.tags.is_empty() || !image.repo_digests.is_empty() || !parents.contains(&image.id)
     });

@@ -2,6 +2,7 @@
 
 use layer::Form;
 use serde_json::json;
+use strata::Hindrance;
 use strata::container::status::Status;
 
 use super::command::Command;
@@ -32,6 +33,12 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         Form::Erofs => "erofs",
         Form::Tree => "tree",
     };
+    let backing = store.file_system()?.name();
+    let hindrance = Hindrance::of(store)?;
+    let warnings: Vec<_> = hindrance
+        .iter()
+        .map(|it| format!("WARNING: {it}"))
+        .collect();
     let system = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -42,7 +49,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         "ContainersStopped": containers.len() - running,
         "Images": images,
         "Driver": "strata",
-        "DriverStatus": [["Layer form", form]],
+        "DriverStatus": [["Backing Filesystem", backing], ["Layer form", form]],
         "LoggingDriver": "json-file",
         "KernelVersion": text(system.release()),
         "OSType": "linux",
@@ -53,10 +60,11 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         "Name": text(system.nodename()),
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "DefaultRuntime": "strata",
+        "Warnings": warnings,
     });
     let text = match arguments.text("format") {
         None | Some("") => format!(
-            "Containers: {}\n Running: {running}\n Stopped: {}\nImages: {images}\nServer Version: {}\nStorage Driver: strata\n Layer form: {form}\nLogging Driver: json-file\nKernel Version: {}\nOSType: linux\nArchitecture: {}\nCPUs: {processors}\nName: {}\nDocker Root Dir: {}\nRun Dir: {}\n",
+            "Containers: {}\n Running: {running}\n Stopped: {}\nImages: {images}\nServer Version: {}\nStorage Driver: strata\n Backing Filesystem: {backing}\n Layer form: {form}\nLogging Driver: json-file\nKernel Version: {}\nOSType: linux\nArchitecture: {}\nCPUs: {processors}\nName: {}\nDocker Root Dir: {}\nRun Dir: {}\n",
             containers.len(),
             containers.len() - running,
             env!("CARGO_PKG_VERSION"),
@@ -73,5 +81,10 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         }
     };
     session.out.data(&text)?;
+    if arguments.text("format").is_none_or(str::is_empty) {
+        for warning in &warnings {
+            session.out.talk(warning);
+        }
+    }
     Ok(Exit::SUCCESS)
 }

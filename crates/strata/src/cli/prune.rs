@@ -278,10 +278,7 @@ pub(crate) fn text(report: &PruneReport, mode: Mode) -> String {
     let sections = [
         ("Containers", report.containers.clone()),
         ("Images", report.removals.iter().map(removal).collect()),
-        (
-            "build cache objects",
-            report.steps.iter().map(step_id).collect(),
-        ),
+        ("build cache objects", cache_ids(report)),
     ];
     let mut text = String::new();
     for (what, lines) in sections {
@@ -303,6 +300,23 @@ const STEP_ID: usize = 25;
 /// Returns the id of a build step.
 pub(crate) fn step_id(step: &store::StepRecord) -> String {
     step.key.hex()[..STEP_ID].to_owned()
+}
+
+/// Returns the ids of what a prune removed of the build cache.
+fn cache_ids(report: &PruneReport) -> Vec<String> {
+    let steps = report.steps.iter().map(step_id);
+    let caches = report.caches.iter().map(|(cache, _)| cache_id(cache));
+    steps.chain(caches).collect()
+}
+
+/// Returns the id of a directory of `RUN --mount=type=cache`.
+pub(crate) fn cache_id(cache: &store::CacheRecord) -> String {
+    let (digest, number) = cache.name.split_once('-').unwrap_or((&cache.name, ""));
+    let id = digest.get(..STEP_ID).unwrap_or(digest);
+    match number {
+        "" => id.to_owned(),
+        number => format!("{id}-{number}"),
+    }
 }
 
 /// Leaves to the background what a prune has not done itself.

@@ -8,7 +8,7 @@ use runtime::Stdio;
 use store::ResolveError;
 use strata::container::Container;
 use strata::container::supervise::Ends;
-use strata::ops::create::{CreateError, CreateOptions, create};
+use strata::ops::create::{CreateError, CreateOptions, Created, create};
 use strata::ops::pull::unpack_platform;
 
 use super::attach::{Attachment, run_attached};
@@ -132,8 +132,7 @@ fn create_container(
             session
                 .out
                 .talk(&format!("Unable to find image '{shown}' locally"));
-            pull(image, &options, is_quiet, session)?;
-            create(session.store()?, image, options)?
+            pull_and_create(image, &options, is_quiet, session)?
         }
         Err(CreateError::Image(error)) => return Err(unresolved(image, error)),
         Err(error) => return Err(error.into()),
@@ -151,6 +150,26 @@ fn create_container(
         ));
     }
     Ok(created.container)
+}
+
+/// How often an image is pulled that other commands remove before a container keeps it.
+const PULLS: usize = 5;
+
+fn pull_and_create(
+    image: &str,
+    options: &CreateOptions,
+    is_quiet: bool,
+    session: &Session,
+) -> Result<Created, CommandError> {
+    for _ in 1..PULLS {
+        pull(image, options, is_quiet, session)?;
+        match create(session.store()?, image, options.clone()) {
+            Err(CreateError::Image(ResolveError::NotFound { .. })) => {}
+            created => return Ok(created?),
+        }
+    }
+    pull(image, options, is_quiet, session)?;
+    Ok(create(session.store()?, image, options.clone())?)
 }
 
 /// docker's client looks at the name before the daemon does.

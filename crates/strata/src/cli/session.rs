@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use layer::Form;
 use registry::{Client, CredentialsError};
 use store::{Purpose, Store, UndoWindow};
-use strata::{Engine, EngineOptions};
+use strata::{Engine, EngineOptions, Hindrance};
 
 use super::environment::Environment;
 use super::error::{CommandError, Exit, Voice};
@@ -52,6 +52,11 @@ impl Session {
             purpose: purpose.map(|purpose| Purpose { window, ..purpose }),
             registries: environment.registries.clone(),
         })?;
+        if engine.store().is_new()
+            && let Some(hindrance) = Hindrance::of(engine.store())?
+        {
+            Output.talk(&format!("WARNING: {hindrance}"));
+        }
         Ok(self.engine.get_or_init(|| engine))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use oci::DiffId;
-use store::{ImageRecord, Share, StepRecord, Store, Usage};
+use store::{CacheRecord, ImageRecord, Share, StepRecord, Store, Usage};
 use strata::container::Container;
 use strata::container::status::Status;
 use strata::ops::prune::is_running;
@@ -13,7 +13,7 @@ use super::error::{CommandError, Exit};
 use super::flags::{Arguments, Flag};
 use super::images::{self, LIST_FORMAT_HELP};
 use super::listing::{Field, Listing};
-use super::prune::step_id;
+use super::prune::{cache_id, step_id};
 use super::ps;
 use super::session::Session;
 use super::template::{Format, Purpose, Subject};
@@ -172,7 +172,7 @@ fn verbose(store: &Store, usage: &Usage, format: Option<&str>) -> Result<String,
     let cache = Listing {
         fields: CACHE_FIELDS,
         kind: "*formatter.buildCacheContext",
-        rows: cache_rows(usage, &all, &steps),
+        rows: cache_rows(usage, &all, (&steps, &store.caches()?)),
     };
     let lists = [
         ("Images", &images),
@@ -231,7 +231,11 @@ fn container_rows(store: &Store, usage: &Usage) -> Result<Vec<Vec<String>>, Comm
     Ok(rows)
 }
 
-fn cache_rows(usage: &Usage, images: &[ImageRecord], steps: &[StepRecord]) -> Vec<Vec<String>> {
+fn cache_rows(
+    usage: &Usage,
+    images: &[ImageRecord],
+    (steps, caches): (&[StepRecord], &[CacheRecord]),
+) -> Vec<Vec<String>> {
     let shared: HashSet<&DiffId> = images.iter().flat_map(|image| &image.layers).collect();
     let now = units::now();
     let age = |time| format!("{} ago", units::age(units::moment(time), now));
@@ -250,5 +254,18 @@ fn cache_rows(usage: &Usage, images: &[ImageRecord], steps: &[StepRecord]) -> Ve
             "N/A".to_owned(),
         ]
     };
-    steps.iter().map(cells).collect()
+    let of_mount = |cache: &CacheRecord| {
+        vec![
+            "exec.cachemount".to_owned(),
+            age(cache.created),
+            cache.description.clone(),
+            cache_id(cache),
+            age(cache.last_used),
+            false.to_string(),
+            units::precise_size(usage.cache(&cache.name)),
+            "N/A".to_owned(),
+        ]
+    };
+    let mounts = caches.iter().map(of_mount);
+    steps.iter().map(cells).chain(mounts).collect()
 }

@@ -6,6 +6,11 @@ const PADDING: usize = 3;
 /// Aligns the cells of `text`, which tabs separate. The last cell of a line is not padded. What an
 /// image says of itself must not steer the terminal: control characters are replaced.
 pub(crate) fn align(text: &str) -> String {
+    align_with(text, MIN_WIDTH, PADDING)
+}
+
+/// As [`align`], with columns that are at least `least` wide and `padding` apart.
+pub(crate) fn align_with(text: &str, least: usize, padding: usize) -> String {
     let steers = |sign: char| sign.is_control() && !matches!(sign, '\n' | '\t');
     let text = text.replace(steers, "\u{fffd}");
     let lines: Vec<Vec<&str>> = text
@@ -24,7 +29,7 @@ pub(crate) fn align(text: &str) -> String {
                 .count();
             let cells = lines[start..start + length].iter();
             let width = cells.map(|cells| cells[column].chars().count()).max();
-            let width = (width.unwrap_or(0) + PADDING).max(MIN_WIDTH);
+            let width = (width.unwrap_or(0) + padding).max(least);
             for widths in &mut widths[start..start + length] {
                 widths[column] = width;
             }

@@ -1,6 +1,7 @@
 //! `strata tag`.
 
 use oci::Reference;
+use store::StoreError;
 
 use super::command::{Arity, Command};
 use super::error::{CommandError, Exit};
@@ -22,7 +23,15 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     let store = session.store()?;
     let lock = store.lock_shared()?;
     let image = name::resolve(store, &arguments.positional[0])?;
-    store.tag(&target, &image.id, None)?;
+    match store.tag(&target, &image.id, None) {
+        // Removed since it was found.
+        Err(StoreError::ImageNotFound(_)) => {
+            name::resolve(store, &arguments.positional[0])?;
+            drop(lock);
+            return run(arguments, session);
+        }
+        tagged => tagged?,
+    }
     if let Some(source) = image
         .tags
         .iter()

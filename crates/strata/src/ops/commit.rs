@@ -102,15 +102,13 @@ pub fn commit(
         comment: options.message.to_owned(),
         empty_layer: false,
     });
-    let id = store.put_image(&NewImage {
+    let image = NewImage {
         config: &config.to_bytes(),
         manifest: None,
         parent: Some(record.image),
         times: &[],
-    })?;
-    if let Some(name) = options.name {
-        store.tag(name, &id, None)?;
-    }
+    };
+    let id = store.put_named_image(&image, options.name.map_or(&[], std::slice::from_ref))?;
     drop(lock);
     Ok(id)
 }

@@ -1,12 +1,16 @@
 //! An image from a Dockerfile.
 
+use std::fs::{self, File};
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use build::{BuildContext, BuildError, BuildOptions, Built, Event};
+use layer::{FlattenError, LayerDir, View, ViewError, flatten};
 use store::StoreError;
 
 use super::base_images::{EngineImages, PullPolicy};
+use super::files::{Special, WriteFileError, write_files};
 use crate::Engine;
 
 /// Why an image was not built.
@@ -18,9 +22,36 @@ pub enum ImageBuildError {
     /// The kernel was not asked for the form of layers.
     #[error("cannot find out how layers are mounted here")]
     Form(#[source] io::Error),
+    /// The layers of the result cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The result was not written as files.
+    #[error(transparent)]
+    Files(#[from] WriteFileError),
+    /// The result was not written as a tar.
+    #[error(transparent)]
+    Tar(#[from] FlattenError),
+    /// A directory or file for the result cannot be made.
+    #[error("cannot write the result to `{}`", path.display())]
+    Output {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What is made of the files of a result.
+#[derive(Debug)]
+pub enum FilesOutput {
+    /// Files in this directory, which is made when it lacks.
+    Directory(PathBuf),
+    /// A tar.
+    Tar(File),
 }
 
 /// How a build talks with who asked for it.
@@ -39,11 +70,29 @@ impl std::fmt::Debug for Conversation<'_> {
     }
 }
 
-/// Builds an image and gives it its names.
+/// Answers a question about what would be built. Nothing is built; base images may be pulled.
+pub fn ask<T>(
+    engine: &Engine,
+    pull: PullPolicy,
+    question: impl FnOnce(&BuildContext<'_>) -> Result<T, BuildError>,
+) -> Result<T, ImageBuildError> {
+    let store = engine.store();
+    let _lock = store.lock_shared()?;
+    let base_images = EngineImages::new(engine, pull);
+    Ok(question(&BuildContext {
+        store,
+        base_images: &base_images,
+        form: engine.form().map_err(ImageBuildError::Form)?,
+        cancel: &AtomicBool::new(false),
+        progress: &|_| {},
+    })?)
+}
+
+/// Builds an image, gives it its names, and writes its files to `outputs`.
 pub fn build_image(
     engine: &Engine,
     options: &BuildOptions,
-    pull: PullPolicy,
+    (pull, outputs): (PullPolicy, &mut [FilesOutput]),
     conversation: &Conversation<'_>,
 ) -> Result<Built, ImageBuildError> {
     let store = engine.store();
@@ -58,6 +107,27 @@ pub fn build_image(
         progress: conversation.progress,
     };
     let built = build::build(&context, options)?;
+    if !outputs.is_empty() {
+        let dir = |layer| LayerDir::new(store.layer_dir(layer));
+        let layers: Vec<LayerDir> = built.layers.iter().map(dir).collect();
+        let view = View::open(&layers)?;
+        for output in outputs {
+            write_output(&view, output)?;
+        }
+    }
     drop(lock);
     Ok(built)
+}
+
+fn write_output(view: &View, output: &mut FilesOutput) -> Result<(), ImageBuildError> {
+    match output {
+        FilesOutput::Directory(path) => {
+            fs::create_dir_all(&*path).map_err(|source| ImageBuildError::Output {
+                path: path.clone(),
+                source,
+            })?;
+            Ok(write_files(view, path, Special::Make)?)
+        }
+        FilesOutput::Tar(file) => Ok(flatten(view, file)?),
+    }
 }

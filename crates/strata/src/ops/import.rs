@@ -68,15 +68,13 @@ pub fn import(
         ..ImageConfig::scratch(options.platform)
     };
     config.rootfs.diff_ids.push(layer.diff_id);
-    let id = store.put_image(&NewImage {
+    let image = NewImage {
         config: &config.to_bytes(),
         manifest: None,
         parent: None,
         times: &[],
-    })?;
-    if let Some(name) = options.name {
-        store.tag(name, &id, None)?;
-    }
+    };
+    let id = store.put_named_image(&image, options.name.map_or(&[], std::slice::from_ref))?;
     drop(lock);
     Ok(id)
 }

@@ -5,7 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use layer::{LayerDir, RootfsError, RootfsOptions};
-use runtime::{Access, BindMount, Environment, Exit, Network, Process, Running, Spec, Stdio};
+use runtime::{
+    Access, BindMount, BindSource, Environment, Exit, Limits, Network, Process, Running, Spec,
+    Stdio,
+};
 use runtime::{Security, StartError};
 use store::{ContainerError, ContainerState, Store, StoreError, Timestamp};
 
@@ -118,6 +121,7 @@ pub fn launch(
             NetworkMode::Host => Network::Host,
         },
         security: Security::default(),
+        limits: Limits::default(),
         stdio,
     };
     let running = runtime::start(spec)?;
@@ -184,7 +188,8 @@ fn mounts(directory: &Path, container: &Container) -> Result<Vec<BindMount>, Lau
         }
         fs::write(&path, content).map_err(at(&path))?;
         mounts.push(BindMount {
-            source: path,
+            source: BindSource::Host(path),
+            inside: String::new(),
             target,
             access: Access::ReadWrite,
         });
@@ -194,7 +199,8 @@ fn mounts(directory: &Path, container: &Container) -> Result<Vec<BindMount>, Lau
             make_directory(&bind.source)?;
         }
         mounts.push(BindMount {
-            source: bind.source.clone(),
+            source: BindSource::Host(bind.source.clone()),
+            inside: String::new(),
             target: bind.target.clone(),
             access: bind.access(),
         });

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use oci::{ImageId, Platform, Reference};
 use store::{
-    Archive, ArchiveError, CopyError, CopyOptions, Event, Store, StoreError, StoreTarget, copy,
+    Archive, ArchiveError, Copied, CopyError, CopyOptions, Event, Store, StoreError, StoreTarget,
+    copy, until_named,
 };
 
 use super::layers::{decompress, unpack};
@@ -103,10 +104,11 @@ fn load_images(
             (Some(index), Some(_)) => index,
             _ => &image.source,
         };
-        let copied = copy(source, &target, &options)?;
-        for name in &image.names {
-            store.tag(name, &copied.image, None)?;
-        }
+        let named = |copied: &Copied| {
+            let mut names = image.names.iter();
+            names.try_for_each(|name| store.tag(name, &copied.image, None))
+        };
+        let copied = until_named::<LoadError>(|| copy(source, &target, &options), named)?;
         if let (Some(index), None) = (&image.index, platform) {
             keep_index::<LoadError>(store, index, &image.names, copied.image, &options)?;
         }

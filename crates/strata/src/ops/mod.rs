@@ -1,12 +1,14 @@
 //! One operation for each command.
 
 pub mod base_images;
+pub mod build_context;
 pub mod changes;
 pub mod commit;
 pub mod container_filter;
 pub mod copy;
 pub mod create;
 pub mod export;
+pub mod files;
 pub mod history;
 pub mod image_build;
 pub mod image_filter;

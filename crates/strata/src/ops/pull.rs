@@ -6,7 +6,7 @@ use oci::{
 use registry::{ClientError, Remote};
 use store::{
     BlobTarget, Copied, CopyError, CopyOptions, Event, Extent, Mirrored, Source, Store, StoreError,
-    StoreSource, StoreTarget, TagDocument, copy, mirror,
+    StoreSource, StoreTarget, TagDocument, copy, mirror, until_named,
 };
 
 use super::layers::unpack;
@@ -160,15 +160,18 @@ pub fn unpack_platform(
         return Ok(None);
     };
     let target = StoreTarget::new(store, &unpack);
-    let copied = match copy(&source, &target, &options(platform, &|_| {})) {
-        Err(CopyError::NoMatchingPlatform(_)) => return Ok(None),
+    let named = |copied: &Copied| {
+        // The registry's digest of the index goes with the tag.
+        let digest = copied.named.digest;
+        let named = name.clone().with_digest(digest).to_string();
+        let is_known = store.resolve(&named).is_ok();
+        name_copied(store, name, copied, is_known.then_some(&digest))
+    };
+    let copy = || copy(&source, &target, &options(platform, &|_| {}));
+    let copied = match until_named(copy, named) {
+        Err(PullError::Copy(CopyError::NoMatchingPlatform(_))) => return Ok(None),
         copied => copied?,
     };
-    // The registry's digest of the index goes with the tag.
-    let digest = copied.named.digest;
-    let named = name.clone().with_digest(digest).to_string();
-    let is_known = store.resolve(&named).is_ok();
-    name_copied(store, name, &copied, is_known.then_some(&digest))?;
     drop(lock);
     Ok(Some(copied.image))
 }
@@ -221,8 +224,10 @@ fn pull_image(
         None => store.tagged(name)?,
     };
     let target = StoreTarget::new(store, &unpack);
-    let copied = copy(remote, &target, &options(platform, events))?;
-    name_copied(store, name, &copied, Some(&copied.named.digest))?;
+    let copied = until_named::<PullError>(
+        || copy(remote, &target, &options(platform, events)),
+        |copied| name_copied(store, name, copied, Some(&copied.named.digest)),
+    )?;
     if let Ok(manifest) = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE) {
         remote.record_origins(store, &layers(&manifest))?;
     }

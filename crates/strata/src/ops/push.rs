@@ -122,7 +122,7 @@ pub fn push(
             let extent = platform.map_or(Extent::Whole, |p| Extent::Platform(p.clone()));
             let remote = remote.offer_mounts(store, &store.tag_document_parts(name)?)?;
             let pushed = mirror(&index, &remote, &extent, &options)?;
-            store.tag(name, &image, Some(&pushed.named.digest))?;
+            record_pushed(store, name, &image, &pushed.named.digest)?;
             remote.record_origins(store, &pushed.blobs)?;
             return Ok(pushed.named);
         }
@@ -143,7 +143,7 @@ pub fn push(
         fetch: Some(&|blob, offset| fetch(engine, blob, offset)),
     };
     let copied = store::push(store, &image, &packing, &remote, &options)?;
-    store.tag(name, &image, Some(&copied.manifest.digest))?;
+    record_pushed(store, name, &image, &copied.manifest.digest)?;
     let manifest = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE)?;
     remote.record_origins(store, &layers(&manifest))?;
     drop(lock);
@@ -172,6 +172,20 @@ fn fetch(
         }
     }
     Err(failure)
+}
+
+/// Records what a registry has under `name` now. Another command may have given the tag to another
+/// image meanwhile, or removed this one: that stays as it is.
+fn record_pushed(
+    store: &Store,
+    name: &Reference,
+    image: &ImageId,
+    digest: &Digest,
+) -> Result<(), StoreError> {
+    match store.tag(&name.clone().with_digest(*digest), image, None) {
+        Err(StoreError::ImageNotFound(_)) => Ok(()),
+        recorded => recorded,
+    }
 }
 
 /// Returns the digests under which a registry may know the layers of an image already.

@@ -1,7 +1,8 @@
 //! What is left to do after commands: syncing, sweeping, deleting.
 
 use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use layer::rootfs::unmount_layer;
@@ -19,30 +20,15 @@ pub fn is_needed(store: &Store) -> bool {
         || store.lacks_reserve()
 }
 
-/// Deletes what is in the trash, syncs what was written, and sweeps if nobody works. Does
-/// nothing while another process tidies up.
+/// Deletes what is in the trash, syncs what was written, and sweeps if nobody works. While another
+/// process tidies up it waits, unless a third one waits already: that one has yet to look.
 pub fn run(store: &Store) -> Result<(), StoreError> {
-    while run_once(store)? == Outcome::Done && store.has_trash()? {
-        // Who came while this process had the lock has left its trash to it.
-    }
-    Ok(())
-}
-
-/// Whether a process has tidied up, or has left that to another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Done,
-    Left,
-}
-
-fn run_once(store: &Store) -> Result<Outcome, StoreError> {
-    let lock = match try_lock(store, "tidy.lock") {
+    let lock = match turn(store) {
         Ok(Some(lock)) => lock,
-        Ok(None) => return Ok(Outcome::Left),
+        Ok(None) => return Ok(()),
         // Deleting is what helps then, and two may do it at once.
         Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => {
-            store.empty_trash()?;
-            return Ok(Outcome::Left);
+            return store.empty_trash();
         }
         Err(error) => return Err(error),
     };
@@ -59,7 +45,7 @@ fn run_once(store: &Store) -> Result<Outcome, StoreError> {
     store.empty_trash()?;
     store.restore_reserve()?;
     drop(lock);
-    Ok(Outcome::Done)
+    Ok(())
 }
 
 /// How long at most a process waits before it looks again whether anything is still held.
@@ -100,20 +86,43 @@ fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 
+/// Waits for the turn to tidy up; `None` when another process waits for it.
+fn turn(store: &Store) -> Result<Option<File>, StoreError> {
+    if let Some(lock) = try_lock(store, "tidy.lock")? {
+        return Ok(Some(lock));
+    }
+    // What the one at work has looked at already, it does not look at again.
+    let Some(_next) = try_lock(store, "next.lock")? else {
+        return Ok(None);
+    };
+    let (file, path) = lock_file(store, "tidy.lock")?;
+    file.lock().map_err(failed_to_lock(&path))?;
+    Ok(Some(file))
+}
+
 /// Takes a lock in the run directory without waiting; `None` when another process has it. It is
 /// released when the file is closed.
 fn try_lock(store: &Store, name: &str) -> Result<Option<File>, StoreError> {
-    let path = store.run_dir().join(name);
-    let failed = |source| StoreError::Io {
-        action: "lock",
-        path: path.clone(),
-        source,
-    };
-    let file = File::create(&path).map_err(failed)?;
+    let (file, path) = lock_file(store, name)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+        Err(TryLockError::Error(error)) => Err(failed_to_lock(&path)(error)),
+    }
+}
+
+fn lock_file(store: &Store, name: &str) -> Result<(File, PathBuf), StoreError> {
+    let path = store.run_dir().join(name);
+    let file = File::create(&path).map_err(failed_to_lock(&path))?;
+    Ok((file, path))
+}
+
+fn failed_to_lock(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    |source| StoreError::Io {
+        action: "lock",
+        path,
+        source,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `import`, `save` and `load`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use testkit::tarball::{Member, Tarball};
 
@@ -64,6 +65,16 @@ fn what_is_saved_loads_again_with_the_same_id() {
     assert_eq!(loaded, "Loaded image: a:1\nLoaded image: a:2\n");
     let ids = other.run(&["images", "-q", "--no-trunc"]).stdout();
     assert_eq!(ids, format!("{id}\n{id}\n"));
+}
+
+#[test]
+fn what_is_saved_to_a_file_is_for_its_owner_only() {
+    let strata = strata();
+    strata.import_small("a:1");
+    strata.write("a.tar", "what others could read");
+    strata.run(&["save", "-o", "a.tar", "a:1"]).succeeded();
+    let status = fs::metadata(strata.work("a.tar")).expect("it is there");
+    assert_eq!(status.permissions().mode() & 0o777, 0o600);
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! `build`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
+use testkit::tarball::{Member, Tarball};
+
+use crate::servers::{FileServer, GitServer};
 use crate::strata;
 
 #[test]
@@ -172,4 +176,464 @@ fn an_image_that_says_something_old_is_listed_as_made_now() {
     assert_eq!(history.lines().count(), 2);
     let until = shown(&["images", "-q", "-f", "until=1h"]);
     assert_eq!(until, "");
+}
+
+#[test]
+fn privileged_secrets_come_from_files_and_variables() {
+    let strata = strata().variable("TOKEN", "from a variable");
+    strata.import_busybox("busybox");
+    strata.write("key", "from a file");
+    strata.write(
+        "context/Dockerfile",
+        "FROM busybox\nRUN --mount=type=secret,id=file --mount=type=secret,id=TOKEN,env=T \\\n\
+         cat /run/secrets/file && echo \" and $T\"\n",
+    );
+    let secrets = ["--secret", "id=file,src=key", "--secret", "id=TOKEN"];
+    let words = [
+        &["build", "--progress", "plain"],
+        &secrets[..],
+        &["context"],
+    ]
+    .concat();
+    let outcome = strata.run(&words);
+    let said = "from a file and from a variable\n";
+    assert!(outcome.stderr.contains(said), "{outcome}");
+    for (wrong, said) in [
+        (
+            "id=x,src=nosuch",
+            "failed to stat nosuch: stat nosuch: no such file or directory",
+        ),
+        (
+            "src=key",
+            "could not parse secrets: [src=key]: secret missing ID",
+        ),
+        (
+            "id=x,type=magic",
+            "could not parse secrets: [id=x,type=magic]: unsupported secret type \"magic\"",
+        ),
+        (
+            "id",
+            "could not parse secrets: [id]: invalid field 'id' must be a key=value pair",
+        ),
+    ] {
+        assert_eq!(
+            strata
+                .run(&["build", "--secret", wrong, "context"])
+                .to_string(),
+            format!("[stderr]\nERROR: failed to build: {said}\n[exit 1]\n")
+        );
+    }
+    strata.write("large", vec![b'x'; 500 << 10]);
+    let words = ["build", "--secret", "id=file,src=large", "context"];
+    assert_eq!(strata.run(&words).code, 0);
+    strata.write("large", vec![b'x'; (500 << 10) + 1]);
+    let outcome = strata.run(&words);
+    assert!(
+        outcome
+            .stderr
+            .contains("secret file too big. max size 500KB")
+    );
+    let key = strata.run(&["build", "--ssh", "default=key", "context"]);
+    assert!(
+        key.stderr.contains("add them to an agent with ssh-add"),
+        "{key}"
+    );
+}
+
+/// A context with a Dockerfile, one that is not the usual one, and links that lead out.
+fn context_tar() -> Vec<u8> {
+    let mut tar = Tarball::new();
+    let dockerfile = b"FROM scratch\nCOPY . /\n";
+    tar.push(&Member::file("./Dockerfile", dockerfile));
+    tar.push(&Member::file(
+        "sub/Other",
+        b"FROM scratch\nCOPY sub/f /other\n",
+    ));
+    tar.push(&Member::file("sub/Other.dockerignore", b"Dockerfile\n"));
+    tar.push(&Member::file("sub/f", b"f"));
+    tar.push(&Member::file(".dockerignore", b"**/Other*\nleak\n"));
+    tar.push(&Member::symlink("leak", "/etc/shadow"));
+    tar.push(&Member::symlink("up", "../../../../../../../etc"));
+    tar.finish()
+}
+
+#[test]
+fn a_context_comes_as_an_archive_from_standard_input() {
+    let strata = strata();
+    let tar = context_tar();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &tar).expect("packed");
+    let gzip = gzip.finish().expect("packed");
+    let mut ids = Vec::new();
+    for archive in [&tar, &gzip] {
+        let outcome = strata.run_with(&["build", "-q", "-"], archive);
+        assert_eq!(outcome.code, 0, "{outcome}");
+        ids.push(outcome.stdout);
+    }
+    assert_eq!(ids[0], ids[1]);
+    let listed = strata.run_with(&["build", "--iidfile", "iid", "-"], &tar);
+    assert_eq!(listed.code, 0, "{listed}");
+    let other = ["build", "-q", "-f", "sub/Other", "-"];
+    let outcome = strata.run_with(&other, &tar);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    for (file, said) in [
+        (
+            "nope",
+            "failed to read dockerfile: open nope: no such file or directory",
+        ),
+        // Out of the context there is nothing: the link leads to a file in it.
+        (
+            "leak",
+            "failed to read dockerfile: open leak: no such file or directory",
+        ),
+        (
+            "up/passwd",
+            "failed to read dockerfile: open up/passwd: no such file or directory",
+        ),
+        ("sub", "expected a regular file"),
+    ] {
+        let outcome = strata.run_with(&["build", "-f", file, "-"], &tar);
+        assert!(outcome.stderr.contains(said), "{outcome}");
+        assert_eq!(outcome.code, 1);
+    }
+    let outcome = strata.run_with(&["build", "-"], &tar[..520]);
+    assert!(
+        outcome.stderr.contains("unable to prepare context"),
+        "{outcome}"
+    );
+    let both = strata.run_with(&["build", "-f", "-", "-"], &tar);
+    assert!(
+        both.stderr
+            .contains("can't use stdin for both build context and dockerfile")
+    );
+    // Nothing is left of what was unpacked.
+    assert!(strata.settle());
+    for directory in ["ingest", "context"] {
+        let left = fs::read_dir(strata.path("root").join(directory)).expect("lists");
+        assert_eq!(left.count(), 0, "{directory}");
+    }
+}
+
+#[test]
+fn a_context_comes_from_a_url() {
+    let strata = strata();
+    let tar = context_tar();
+    let server = FileServer::start(&[
+        ("/c.tar", tar.as_slice()),
+        ("/Dockerfile", b"FROM scratch\nLABEL from=url\n"),
+    ]);
+    let from_url = strata.run(&["build", "-q", &server.url("/c.tar")]);
+    assert_eq!(from_url.code, 0, "{from_url}");
+    let piped = strata.run_with(&["build", "-q", "-"], &tar);
+    assert_eq!(from_url.stdout, piped.stdout);
+    let text = strata.run(&["build", "-q", "-t", "text", &server.url("/Dockerfile")]);
+    assert_eq!(text.code, 0, "{text}");
+    let label = strata.run(&["inspect", "-f", "{{.Config.Labels.from}}", "text"]);
+    assert_eq!(label.stdout(), "url\n");
+    let missing = strata.run(&["build", &server.url("/nope")]);
+    assert_eq!(missing.code, 1, "{missing}");
+}
+
+#[test]
+fn a_context_comes_from_a_git_repository() {
+    let strata = strata();
+    let repository = strata.work("r.git");
+    fs::create_dir(&repository).expect("made");
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args([
+            "-c",
+            "user.name=n",
+            "-c",
+            "user.email=e",
+            "-c",
+            "init.defaultBranch=main",
+        ]);
+        command.args(arguments).current_dir(&repository);
+        command.env("GIT_COMMITTER_DATE", "1700000000 +0000");
+        let output = command.output().expect("git is installed");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout)
+            .expect("text")
+            .trim()
+            .to_owned()
+    };
+    git(&["init", "--quiet"]);
+    fs::create_dir(repository.join("sub")).expect("made");
+    for (path, text) in [
+        ("Dockerfile", "FROM scratch\nCOPY . /\nLABEL at=main\n"),
+        ("sub/Dockerfile", "FROM scratch\nCOPY . /\nLABEL at=sub\n"),
+        ("sub/f", "f"),
+    ] {
+        fs::write(repository.join(path), text).expect("written");
+    }
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "one"]);
+    git(&["tag", "v1"]);
+    let first = git(&["rev-parse", "HEAD"]);
+    fs::write(repository.join("new"), "new").expect("written");
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "two"]);
+    let server = GitServer::start(&strata.work("."));
+    let build = |fragment: &str| {
+        let url = format!("git://{}/r.git{fragment}", server.address);
+        strata.run(&["build", "-q", "-t", "built", &url])
+    };
+    let label = || {
+        strata
+            .run(&[
+                "inspect",
+                "-f",
+                "{{.Config.Labels.at}} {{.Created}}",
+                "built",
+            ])
+            .stdout()
+    };
+    let (tagged, named) = (build("#v1"), build(&format!("#{first}")));
+    assert_eq!(tagged.code, 0, "{tagged}");
+    assert_eq!(tagged.stdout, named.stdout, "{named}");
+    assert_eq!(label(), "main 2023-11-14T22:13:20Z\n");
+    let newest = build("");
+    assert_eq!(newest.code, 0, "{newest}");
+    assert_ne!(newest.stdout, tagged.stdout);
+    assert_eq!(build("#main:sub").code, 0);
+    assert_eq!(label(), "sub 2023-11-14T22:13:20Z\n");
+    for (fragment, said) in [
+        ("#v9", "git checkout failed"),
+        ("#v1:nope", "no directory \"nope\" in the repository"),
+        ("#v1:../..", "no directory \"../..\" in the repository"),
+        ("#--upload-pack=x", "invalid git reference"),
+    ] {
+        let outcome = build(fragment);
+        assert!(outcome.stderr.contains(said), "{outcome}");
+        assert_eq!(outcome.code, 1);
+    }
+    assert!(strata.settle());
+    let left = fs::read_dir(strata.path("root").join("ingest")).expect("lists");
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn the_result_goes_where_output_says() {
+    let strata = strata();
+    strata.import_small("base:1");
+    strata.write(
+        "context/Dockerfile",
+        "FROM scratch\nCOPY --chmod=755 f /bin/f\nCOPY g /\nCOPY l /\n",
+    );
+    strata.write("context/f", "f");
+    strata.write("context/g", "g");
+    std::os::unix::fs::symlink("g", strata.work("context/l")).expect("made");
+    // What is there stays, unless it is in the way; links are not followed.
+    strata.write("out/kept", "kept");
+    strata.write("outside", "untouched");
+    std::os::unix::fs::symlink("../outside", strata.work("out/g")).expect("made");
+    let outcome = strata.run(&["build", "-o", "out", "context"]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let read = |path: &str| fs::read_to_string(strata.work(path)).expect("it is there");
+    for (path, content) in [
+        ("out/bin/f", "f"),
+        ("out/g", "g"),
+        ("out/l", "g"),
+        ("out/kept", "kept"),
+        ("outside", "untouched"),
+    ] {
+        assert_eq!(read(path), content, "{path}");
+    }
+    let mode = fs::metadata(strata.work("out/bin/f"))
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o755);
+    assert_eq!(
+        strata.run(&["images", "-aq"]).stdout().lines().count(),
+        1,
+        "only the base"
+    );
+
+    strata
+        .run(&["build", "-o", "type=tar,dest=out.tar", "context"])
+        .succeeded();
+    let mut command = strata.command(&["build", "-q", "-o", "-", "context"]);
+    let piped = command.output().expect("runs").stdout;
+    assert_eq!(piped, fs::read(strata.work("out.tar")).expect("written"));
+    let id = strata.run_with(&["import", "-"], &piped).stdout();
+    assert!(id.starts_with("sha256:"), "{id}");
+
+    strata
+        .run(&[
+            "build",
+            "-t",
+            "saved:1",
+            "-o",
+            "type=docker,dest=saved.tar",
+            "context",
+        ])
+        .succeeded();
+    let loaded = crate::strata().run_with(
+        &["load"],
+        &fs::read(strata.work("saved.tar")).expect("there"),
+    );
+    assert_eq!(loaded.stdout(), "Loaded image: saved:1\n");
+
+    for (output, said) in [
+        ("type=local", "dest is required for local output"),
+        ("dest=x", "type is required for output"),
+        ("type=magic", "exporter \"magic\" could not be found"),
+        (
+            "type=image,compression=zstd",
+            "output option \"compression\" is not supported",
+        ),
+    ] {
+        let outcome = strata.run(&["build", "-o", output, "context"]);
+        assert!(outcome.stderr.contains(said), "{outcome}");
+        assert_eq!(outcome.code, 1);
+    }
+}
+
+#[test]
+fn a_build_pushes_what_it_made_under_every_name() {
+    let strata = strata();
+    let served = strata.serve(&["--allow-push"]);
+    strata.write("context/Dockerfile", "FROM scratch\nCOPY f /\n");
+    strata.write("context/f", "f");
+    let names = ["one:1", "two:2"].map(|name| format!("{}/{name}", served.address()));
+    let words = [
+        "build",
+        "--push",
+        "--metadata-file",
+        "meta.json",
+        "-t",
+        &names[0],
+        "-t",
+        &names[1],
+        "context",
+    ];
+    let outcome = strata.run(&words);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let metadata = fs::read_to_string(strata.work("meta.json")).expect("written");
+    let other = crate::strata();
+    for name in &names {
+        let pulled = other.run(&["pull", name]).stdout();
+        let digest = pulled
+            .lines()
+            .find_map(|line| line.strip_prefix("Digest: "));
+        let digest = digest.expect("a digest").to_owned();
+        assert!(
+            metadata.contains(&format!("\"containerimage.digest\": \"{digest}\"")),
+            "{metadata}"
+        );
+    }
+    let nameless = strata.run(&["build", "--push", "context"]);
+    assert!(
+        nameless
+            .stderr
+            .contains("tag is needed when pushing to registry"),
+        "{nameless}"
+    );
+    let both = strata.run(&["build", "--push", "--load", "context"]);
+    assert!(
+        both.stderr
+            .contains("push and load may not be set together"),
+        "{both}"
+    );
+}
+
+#[test]
+fn wrong_settings_of_build_containers_are_refused() {
+    let strata = strata();
+    strata.write("context/Dockerfile", "FROM scratch\nLABEL a=b\n");
+    for (flags, said) in [
+        (["--add-host", "nope"], "bad format for add-host: \"nope\""),
+        (
+            ["--add-host", "h:1.2"],
+            "invalid IP address in add-host: \"1.2\"",
+        ),
+        (
+            ["--add-host", "h:host-gateway"],
+            "invalid IP address in add-host: \"host-gateway\"",
+        ),
+        (
+            ["--ulimit", "nofile=2:1"],
+            "ulimit soft limit must be less than or equal to hard limit: 2 > 1",
+        ),
+        (["--ulimit", "files=1"], "invalid ulimit type: files"),
+        (["--shm-size", "much"], "invalid size"),
+    ] {
+        let outcome = strata.run(&[&["build"], &flags[..], &["context"]].concat());
+        assert!(outcome.stderr.contains(said), "{outcome}");
+        assert_ne!(outcome.code, 0);
+    }
+    let right = [
+        "build",
+        "-q",
+        "--add-host",
+        "h=[::1]",
+        "--ulimit",
+        "core=-1",
+        "--shm-size",
+        "1.5m",
+        "--no-cache-filter",
+        "a,b",
+        "context",
+    ];
+    strata.run(&right).succeeded();
+}
+
+#[test]
+fn a_dockerfile_tells_of_itself_without_being_built() {
+    let strata = strata();
+    strata.import_small("base:1");
+    let build = |call: &str| strata.run(&["build", call, "context"]);
+    strata.write("context/Dockerfile", "FROM base:1\nCMD [\"x\"]\n");
+    assert_eq!(
+        build("--check").to_string(),
+        "[stdout]\nCheck complete, no warnings found.\n[exit 0]\n"
+    );
+    strata.write("context/Dockerfile", "FROM base:1 as b\nRUN true\nCMD x\n");
+    let found = build("--check");
+    assert_eq!(
+        found.to_string(),
+        "[stdout]\nCheck complete, 2 warnings have been found!\n\n\
+         WARNING: FromAsCasing - https://docs.docker.com/go/dockerfile/rule/from-as-casing/\n\
+         'as' and 'FROM' keywords' casing do not match\n\
+         Dockerfile:1\n--------------------\n   1 | >>> FROM base:1 as b\n   2 |     RUN true\n   \
+         3 |     CMD x\n--------------------\n\n\
+         WARNING: JSONArgsRecommended - https://docs.docker.com/go/dockerfile/rule/json-args-recommended/\n\
+         JSON arguments recommended for CMD to prevent unintended behavior related to OS signals\n\
+         Dockerfile:3\n--------------------\n   1 |     FROM base:1 as b\n   2 |     RUN true\n   \
+         3 | >>> CMD x\n   4 |     \n--------------------\n[exit 1]\n"
+    );
+    strata.write(
+        "context/Dockerfile",
+        "# V which one\nARG V=1\nARG UNUSED=1\n# one the first\nFROM base:$V AS one\nARG A\n\
+         FROM scratch AS other\nARG NOT=1\nFROM one\n# B the last\nARG B=b$V\n\
+         RUN --mount=type=secret,id=s,required --mount=type=ssh true\n",
+    );
+    assert_eq!(
+        build("--call=targets").stdout(),
+        "TARGET    DESCRIPTION\none       the first\nother     \n(default) \n"
+    );
+    let outline = strata.run(&[
+        "build",
+        "--call",
+        "outline",
+        "--build-arg",
+        "A=given",
+        "context",
+    ]);
+    assert_eq!(
+        outline.stdout(),
+        "BUILD ARG   VALUE   DESCRIPTION\nV           1       which one\n\
+         A           given   \nB           b       the last\n\nSECRET   REQUIRED\ns        true\n\n\
+         SSH       REQUIRED\ndefault   \n\n"
+    );
+    let named = strata.run(&["build", "--call", "outline", "--target", "other", "context"]);
+    assert_eq!(
+        named.stdout(),
+        "TARGET: other\n\nBUILD ARG   VALUE   DESCRIPTION\nNOT         1       \n\n"
+    );
+    let wrong = build("--call=magic");
+    assert!(wrong.stderr.contains("invalid call \"magic\""), "{wrong}");
+    assert_eq!(strata.run(&["images", "-aq"]).stdout().lines().count(), 1);
 }

@@ -32,7 +32,10 @@ impl SmallDisk {
         std::fs::create_dir_all(&root).expect("made");
         let disk = sys::Mount::tmpfs(&[("size", &SIZE.to_string())]).expect("a disk");
         disk.attach(&root).expect("mounted");
-        Self(root)
+        let disk = Self(root);
+        // The store's first use says that it is in memory.
+        strata.run(&["images", "-q"]).succeeded();
+        disk
     }
 
     /// Makes a disk under another name than the root, which may not hold what ext4 makes: for

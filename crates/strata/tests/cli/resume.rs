@@ -242,3 +242,28 @@ fn a_killed_push_goes_on_at_a_server_that_was_killed_too() {
     assert!(sent < size - kept + SLACK, "{sent}, kept {kept}");
     check_pushed(&strata, &name, &server, served.address());
 }
+
+#[test]
+fn a_tag_that_moves_while_it_is_pushed_stays_where_it_is() {
+    let server = strata();
+    let served = server.serve(&["--allow-push"]);
+    let throttle = Throttle::new(served.address(), Way::ToServer, ALLOWED);
+    let (strata, name) = noise(&throttle, 11);
+    let id = ["inspect", "-f", "{{.Id}}", &name];
+    let pushed = strata.run(&id).stdout();
+    let mut push = start(&strata, "push", &name);
+    throttle.exhaust();
+    let newer = strata.import_small(&name);
+    throttle.allow(u64::MAX / 2);
+    assert!(push.wait().expect("it ends").success());
+    assert_eq!(strata.run(&id).stdout().trim(), newer);
+    let there = [
+        "inspect",
+        "-f",
+        "{{.Id}}",
+        &format!("{}/demo:1", served.address()),
+    ];
+    let other = crate::strata();
+    other.run(&["pull", "-q", there[3]]).succeeded();
+    assert_eq!(other.run(&there).stdout(), pushed);
+}
