@@ -214,7 +214,15 @@ impl Store {
         chosen: Option<Chosen>,
         lock: &Lock,
     ) -> Result<PruneReport, PruneError> {
-        let mut report = PruneReport::default();
+        // First: their images may go then.
+        let containers = Prune {
+            containers: prune.containers.clone(),
+            ..Prune::default()
+        };
+        let (mut report, _) =
+            self.freeing(|| self.write(|tx| self.remove_records(tx, &containers, None)))?;
+        report.swept.add(self.sweep_locked(lock)?);
+        self.empty_trash()?;
         let ids: Vec<ImageId> = match chosen {
             Some(Chosen { ref images, .. }) => images.iter().copied().collect(),
             None => self.images()?.iter().map(|image| image.id).collect(),
@@ -249,6 +257,7 @@ impl Store {
             }
         }
         let rest = Prune {
+            containers: Vec::new(),
             images: None,
             ..prune.clone()
         };
@@ -258,7 +267,6 @@ impl Store {
         });
         let (removed, left) =
             self.freeing(|| self.write(|tx| self.remove_records(tx, &rest, chosen.as_ref())))?;
-        report.containers = removed.containers;
         report.steps = removed.steps;
         report.swept.add(self.sweep_locked(lock)?);
         self.remove_caches(prune, caches.as_ref(), &mut report)?;
@@ -573,9 +581,30 @@ mod tests {
         (directory, store)
     }
 
+    /// Makes a container of the oldest image, with nothing of its own.
+    fn container(store: &Store) -> ContainerRecord {
+        let name = Reference::parse("app:0").expect("valid");
+        let image = store.tagged(&name).expect("read").expect("there");
+        let record = ContainerRecord {
+            id: "a".repeat(64),
+            name: "web".to_owned(),
+            image,
+            image_name: "app:0".to_owned(),
+            command: Vec::new(),
+            created: Timestamp(1),
+            state: crate::ContainerState::Created,
+            auto_remove: false,
+            options: serde_json::Value::Null,
+            layers: store.image(&image).expect("read").expect("there").layers,
+        };
+        store.put_container(&record).expect("stored");
+        record
+    }
+
     #[test]
     fn a_prune_in_pieces_removes_and_tells_the_same() {
-        let prune = Prune {
+        let prune = |containers| Prune {
+            containers,
             images: Some(PruneFilter {
                 scope: PruneScope::Unused,
                 keep: Some(3),
@@ -585,9 +614,12 @@ mod tests {
         };
         let (_first, whole) = store();
         let (_second, pieces) = store();
-        let expected = whole.prune(&prune).expect("pruned");
+        let containers = [container(&whole), container(&pieces)];
+        let [first, second] = containers.map(|container| prune(vec![container]));
+        let expected = whole.prune(&first).expect("pruned");
         let lock = pieces.lock_exclusive().expect("locked");
-        let found = pieces.prune_piecemeal(&prune, None, &lock).expect("pruned");
+        let found = pieces.prune_piecemeal(&second, None, &lock);
+        let found = found.expect("pruned");
         let sorted = |report: &PruneReport| {
             let mut removals: Vec<String> = report
                 .removals
@@ -598,7 +630,8 @@ mod tests {
             (removals, report.swept.bytes)
         };
         assert_eq!(sorted(&found), sorted(&expected));
-        assert_eq!(found.removals.len(), 17 * 3);
+        assert_eq!(found.containers, expected.containers);
+        assert_eq!((found.containers.len(), found.removals.len()), (1, 17 * 3));
         assert_eq!(pieces.images().expect("read").len(), 3);
     }
 }
