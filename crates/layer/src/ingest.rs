@@ -102,15 +102,35 @@ pub enum IngestError {
 /// followed inside of it. Bytes after the end marker belong to the tar.
 pub fn ingest(tar: &mut dyn Read, dir: &Path, limits: &Limits) -> Result<Ingested, IngestError> {
     let layer = LayerDir::new(dir);
-    let failed = |path: PathBuf| move |source| IngestError::Write { path, source };
-    let sink = TarSink::create(&layer.tar()).map_err(failed(layer.tar()))?;
-    let index = IndexWriter::create(&layer.index()).map_err(failed(layer.index()))?;
+    let sink = TarSink::create(&layer.tar()).map_err(|source| IngestError::Write {
+        path: layer.tar(),
+        source,
+    })?;
+    read(tar, sink, &layer, limits)
+}
+
+/// Reads one layer's uncompressed tar to its end and leaves its index in `dir`, which exists.
+pub(crate) fn index(tar: &mut dyn Read, dir: &Path) -> Result<Ingested, IngestError> {
+    let layer = LayerDir::new(dir);
+    read(tar, TarSink::nowhere(), &layer, &Limits::default())
+}
+
+fn read(
+    tar: &mut dyn Read,
+    sink: TarSink,
+    layer: &LayerDir,
+    limits: &Limits,
+) -> Result<Ingested, IngestError> {
+    let index = IndexWriter::create(&layer.index()).map_err(|source| IngestError::Write {
+        path: layer.index(),
+        source,
+    })?;
     let mut ingest = Ingest {
         tee: Tee::new(tar, sink, limits.max_tar_size),
         reader: TarReader::default(),
         contents: Contents::new(limits.max_index_memory),
         index,
-        layer,
+        layer: layer.clone(),
         limits: *limits,
         entries: 0,
         content_size: 0,

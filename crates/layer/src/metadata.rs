@@ -87,13 +87,7 @@ pub(crate) fn apply(
 }
 
 fn set_xattrs(directory: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(), FileError> {
-    let can_have_user_xattrs = matches!(entry.kind, EntryKind::File { .. } | EntryKind::Directory);
-    for (key, value) in &entry.xattrs {
-        // Linux has no `user.` attributes on links and devices, and the host's labels stay.
-        let is_impossible = key.starts_with(b"user.") && !can_have_user_xattrs;
-        if is_impossible || HOST_XATTRS.contains(&key.as_slice()) {
-            continue;
-        }
+    for (key, value) in settable(entry) {
         let path = sys::xattr::path_at(directory, name);
         sys::xattr::set(&path, key, value).map_err(|source| {
             let path = Path::new(OsStr::from_bytes(&entry.path));
@@ -101,6 +95,21 @@ fn set_xattrs(directory: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(
         })?;
     }
     Ok(())
+}
+
+/// Returns the attributes that a file can have: Linux has no `user.` attributes on links and
+/// devices, and the host's labels stay.
+pub(crate) fn settable(entry: &Entry) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
+    let can_have_user_xattrs = matches!(entry.kind, EntryKind::File { .. } | EntryKind::Directory);
+    entry.xattrs.iter().filter(move |(key, _)| {
+        let is_impossible = key.starts_with(b"user.") && !can_have_user_xattrs;
+        !is_impossible && !is_of_host(key)
+    })
+}
+
+/// Tells whether an attribute says something about the machine.
+pub(crate) fn is_of_host(xattr: &[u8]) -> bool {
+    HOST_XATTRS.contains(&xattr)
 }
 
 fn times(mtime: Timestamp) -> Timestamps {

@@ -49,7 +49,8 @@ struct Worker {
 
 #[derive(Debug)]
 struct Tar {
-    file: File,
+    /// `None` when only the digest is wanted.
+    file: Option<File>,
     hasher: Hasher,
     size: u64,
     /// Up to where writing to disk has begun.
@@ -59,32 +60,35 @@ struct Tar {
 impl Tar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
+        self.size += size::on_disk(bytes.len());
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
         // A thousandth of the time that the write takes.
         if bytes.len() == BUFFER_SIZE {
-            self.leave_room()?;
+            leave_room(file)?;
         }
-        self.file.write_all(bytes)?;
-        self.size += size::on_disk(bytes.len());
+        file.write_all(bytes)?;
         let length = self.size - self.written_back;
         if length >= WRITEBACK_STEP {
-            sys::boot::start_writeback(&self.file, self.written_back, length)?;
+            sys::boot::start_writeback(&*file, self.written_back, length)?;
             self.written_back = self.size;
         }
         Ok(())
     }
+}
 
-    /// Fails when nearly nothing is left on the disk.
-    fn leave_room(&self) -> io::Result<()> {
-        let status = rustix::fs::fstatvfs(&self.file)?;
-        let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
-        let free = bytes(status.f_bfree);
-        let reserved = (bytes(status.f_blocks) / RESERVED_PART).min(MOST_RESERVED);
-        if free >= reserved + size::on_disk(BUFFER_SIZE) {
-            return Ok(());
-        }
-        let error = LowOnSpace { free, reserved };
-        Err(io::Error::new(io::ErrorKind::StorageFull, error))
+/// Fails when nearly nothing is left on the disk.
+fn leave_room(file: &File) -> io::Result<()> {
+    let status = rustix::fs::fstatvfs(file)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
+    let free = bytes(status.f_bfree);
+    let reserved = (bytes(status.f_blocks) / RESERVED_PART).min(MOST_RESERVED);
+    if free >= reserved + size::on_disk(BUFFER_SIZE) {
+        return Ok(());
     }
+    let error = LowOnSpace { free, reserved };
+    Err(io::Error::new(io::ErrorKind::StorageFull, error))
 }
 
 /// The text begins as that of a disk that is full.
@@ -101,18 +105,26 @@ struct LowOnSpace {
 impl TarSink {
     /// Creates the file.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(Some(File::create(path)?)))
+    }
+
+    /// Makes a sink that hashes and keeps nothing.
+    pub(crate) fn nowhere() -> Self {
+        Self::new(None)
+    }
+
+    fn new(file: Option<File>) -> Self {
         let tar = Tar {
-            file: File::create(path)?,
+            file,
             hasher: Hasher::new(),
             size: 0,
             written_back: 0,
         };
-        let buffer = vec![0; BUFFER_SIZE];
-        Ok(Self {
-            buffer,
+        Self {
+            buffer: vec![0; BUFFER_SIZE],
             filled: 0,
             output: Some(Output::Inline(tar)),
-        })
+        }
     }
 
     /// Returns a sink that keeps nothing, for reading only.

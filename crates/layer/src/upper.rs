@@ -339,7 +339,12 @@ impl<'a> Upper<'a> {
     }
 }
 
-fn kind(directory: BorrowedFd<'_>, name: &[u8], status: &Stat) -> rustix::io::Result<EntryKind> {
+/// Reads what kind of file `name` in `directory` is.
+pub(crate) fn kind(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    status: &Stat,
+) -> rustix::io::Result<EntryKind> {
     let (major, minor) = (major(status.st_rdev), minor(status.st_rdev));
     Ok(match FileType::from_raw_mode(status.st_mode) {
         FileType::Directory => EntryKind::Directory,
@@ -382,7 +387,8 @@ fn same_metadata(one: &Entry, other: &Entry) -> bool {
 
 const COMPARE_SIZE: usize = 64 << 10;
 
-fn same_content(one: &mut dyn Read, other: &mut dyn Read) -> io::Result<bool> {
+/// Tells whether two streams have the same bytes.
+pub(crate) fn same_content(one: &mut dyn Read, other: &mut dyn Read) -> io::Result<bool> {
     let mut buffers = (vec![0; COMPARE_SIZE], vec![0; COMPARE_SIZE]);
     loop {
         let first = read_full(one, &mut buffers.0)?;

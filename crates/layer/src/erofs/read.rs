@@ -142,6 +142,22 @@ impl Index {
         })
     }
 
+    /// Fails unless index and tar are as long as the index says. Nothing else of it is read.
+    pub fn check_length(&self) -> Result<(), IndexError> {
+        let tar = self.tar.metadata().map_err(|source| IndexError::Read {
+            path: self.path.with_file_name("tar"),
+            source,
+        })?;
+        let blocks = |count: u32| u64::from(count) * BLOCK_SIZE;
+        if self.size != blocks(self.superblock.blocks) {
+            return Err(self.damaged("length"));
+        }
+        if tar.len().next_multiple_of(BLOCK_SIZE) != blocks(self.superblock.tar_blocks) {
+            return Err(self.damaged("length of the tar"));
+        }
+        Ok(())
+    }
+
     /// Returns the root directory.
     pub fn root(&self) -> Result<Inode, IndexError> {
         let root = self.inode(u64::from(self.superblock.root_nid))?;

@@ -6,4 +6,5 @@ mod compare;
 mod formats;
 mod hostile;
 mod stack;
+mod verified;
 mod written;

@@ -1,8 +1,10 @@
 //! Laws of unpacked layers.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
 use std::thread;
+use std::time::SystemTime;
 
 use layer::tree;
 use sys::Mount;
@@ -141,4 +143,90 @@ fn privileged_a_tree_deeper_than_there_are_descriptors_is_unpacked() {
     tree::unpack(&stack.layers[0]).unwrap();
     let found = fs::read_to_string(stack.layers[0].tree().join(path)).unwrap();
     assert_eq!(found, "deep");
+}
+
+type Change = (&'static str, Box<dyn Fn(&Path)>);
+
+/// Changes a file and gives it its time back.
+fn keep_time(path: &Path, change: &dyn Fn()) {
+    let time = fs::metadata(path).unwrap().modified().unwrap();
+    change();
+    fs::File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn flip(path: &Path) {
+    keep_time(path, &|| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[0] ^= 4;
+        fs::write(path, bytes).unwrap();
+    });
+}
+
+fn changes_of_files() -> Vec<Change> {
+    let set_mode = |path: &Path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    };
+    let set_time = |path: &Path| {
+        let file = fs::File::open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    };
+    vec![
+        ("d/file", Box::new(flip)),
+        ("big", Box::new(flip)),
+        ("holes", Box::new(flip)),
+        ("zeros", Box::new(|path| fs::write(path, "more").unwrap())),
+        ("d/ns", Box::new(set_mode)),
+        ("big", Box::new(|path| chown(path, Some(7), None).unwrap())),
+        (
+            "d/attr",
+            Box::new(|path| sys::xattr::set(path, b"user.a", b"2").unwrap()),
+        ),
+        (
+            "empty",
+            Box::new(|path| sys::xattr::set(path, b"user.b", b"2").unwrap()),
+        ),
+        ("empty", Box::new(set_time)),
+    ]
+}
+
+fn changes_of_directories() -> Vec<Change> {
+    let add = |path: &Path| keep_time(path, &|| fs::write(path.join("new"), "").unwrap());
+    let remove = |path: &Path| keep_time(path, &|| fs::remove_file(path.join("this")).unwrap());
+    let lead_elsewhere = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        std::os::unix::fs::symlink("/d/elsewhere", path).unwrap();
+    };
+    let split = |path: &Path| {
+        let other = path.with_file_name("d").join("file");
+        fs::remove_file(path).unwrap();
+        fs::copy(&other, path).unwrap();
+        chown(path, Some(1000), Some(1000)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o4755)).unwrap();
+        let time = fs::metadata(&other).unwrap().modified().unwrap();
+        fs::File::open(path).unwrap().set_modified(time).unwrap();
+    };
+    vec![
+        ("opaque", Box::new(add)),
+        ("implied/by", Box::new(remove)),
+        ("absolute", Box::new(lead_elsewhere)),
+        ("other", Box::new(split)),
+    ]
+}
+
+#[test]
+fn privileged_whatever_changes_in_a_tree_is_found() {
+    let stack = Stack::of(&[&everything()]);
+    let layer = &stack.layers[0];
+    tree::unpack(layer).unwrap();
+    assert_eq!(layer::check_tree(layer).unwrap(), None);
+    for (name, change) in changes_of_files()
+        .into_iter()
+        .chain(changes_of_directories())
+    {
+        change(&layer.tree().join(name));
+        assert!(layer::check_tree(layer).unwrap().is_some(), "{name}");
+        fs::remove_dir_all(layer.tree()).unwrap();
+        tree::unpack(layer).unwrap();
+        assert_eq!(layer::check_tree(layer).unwrap(), None, "{name}");
+    }
 }
