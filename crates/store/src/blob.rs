@@ -41,7 +41,8 @@ impl Store {
         open_if_there(&self.layer_dir(&layer).join("tar"))
     }
 
-    /// Reads a blob of at most `limit` bytes and verifies it.
+    /// Reads a blob of at most `limit` bytes and verifies it. One whose bytes have changed is an
+    /// error.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(digest);
         let file = self
@@ -59,12 +60,8 @@ impl Store {
         file.take(limit)
             .read_to_end(&mut bytes)
             .map_err(at("read", &path))?;
-        let found = Digest::of(&bytes);
-        if found != *digest {
-            return Err(StoreError::DigestMismatch {
-                expected: *digest,
-                found,
-            });
+        if Digest::of(&bytes) != *digest {
+            return Err(StoreError::DamagedBlob { path });
         }
         Ok(bytes)
     }

@@ -215,6 +215,14 @@ impl Store {
         self.root().join("containers").join(id)
     }
 
+    /// Tells whether a container with exactly this id is recorded now.
+    pub(crate) fn container_exists(&self, id: &str) -> Result<bool, StoreError> {
+        self.read(|connection| {
+            let query = "SELECT EXISTS (SELECT 1 FROM containers WHERE id = ?1)";
+            Ok(connection.query_row(query, [id], |row| row.get(0))?)
+        })
+    }
+
     /// Tells whether the process of a running container is still there.
     pub fn is_running(&self, container: &ContainerRecord) -> bool {
         match &container.state {

@@ -231,6 +231,8 @@ pub(crate) enum Missing {
 /// What the version of the tables says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Schema {
+    /// There are no tables. A store that was made has some.
+    Empty,
     Current,
     Older,
     Newer(i32),
@@ -245,7 +247,10 @@ pub(crate) fn open(path: &Path, missing: Missing) -> rusqlite::Result<Connection
     let connection = Connection::open_with_flags(path, flags)?;
     // Before anything that may meet a lock, or concurrent first openings fail.
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // The last process to close would otherwise pay two fsyncs; `mark_synced` checkpoints.
+    // Only `Store::checkpoint` writes the log into the database, and its copy. The last process to
+    // close would otherwise pay two fsyncs.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(connection)
@@ -253,6 +258,9 @@ pub(crate) fn open(path: &Path, missing: Missing) -> rusqlite::Result<Connection
 
 pub(crate) fn schema(connection: &Connection) -> rusqlite::Result<Schema> {
     let version = version(connection)?;
+    if version == 0 {
+        return Ok(Schema::Empty);
+    }
     Ok(match version.cmp(&SCHEMA_VERSION) {
         std::cmp::Ordering::Less => Schema::Older,
         std::cmp::Ordering::Equal => Schema::Current,
@@ -262,6 +270,12 @@ pub(crate) fn schema(connection: &Connection) -> rusqlite::Result<Schema> {
 
 fn version(connection: &Connection) -> rusqlite::Result<i32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Returns the error that a database has no tables.
+pub(crate) fn no_tables() -> rusqlite::Error {
+    let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+    rusqlite::Error::SqliteFailure(error, Some("it has no tables".to_owned()))
 }
 
 /// Brings the tables up to date, in one transaction. The caller holds the store's opening lock.

@@ -32,7 +32,10 @@ pub enum StoreError {
     },
     /// The database refused.
     #[error("store database")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
+    /// The database is not what was written.
+    #[error("the store's database is damaged: run `strata system fsck --repair`")]
+    DamagedDatabase(#[source] rusqlite::Error),
     /// The store was written by a newer strata.
     #[error("store `{}` has format {found}, this strata reads up to {supported}: use a newer strata", root.display())]
     NewerFormat {
@@ -127,6 +130,12 @@ pub enum StoreError {
     /// A layer cannot be decompressed.
     #[error("cannot decompress the layer")]
     Undone(#[source] io::Error),
+    /// A file of the store is not what was written.
+    #[error("`{}` is damaged: run `strata system fsck --repair`", path.display())]
+    DamagedBlob {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no such blob.
     #[error("blob {0} is not in the store")]
     BlobNotFound(Digest),
@@ -172,6 +181,41 @@ pub enum StoreError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match is_damage(&error) {
+            true => Self::DamagedDatabase(error),
+            false => Self::Database(error),
+        }
+    }
+}
+
+/// Tells whether SQLite says that a database is none, or that its parts contradict each other.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error {
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        error => matches!(
+            error.sqlite_error_code(),
+            Some(DatabaseCorrupt | NotADatabase)
+        ),
+    }
+}
+
+/// Returns the message of an error and of what caused it.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Rounds up: what is needed and what is free differ then whenever they do.

@@ -104,7 +104,7 @@ impl Store {
     clippy::disallowed_methods,
     reason = "a lock has no event that could be waited for until a time"
 )]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(PAUSE);
 }
 

@@ -370,6 +370,90 @@ pub(crate) fn exists(connection: &Connection, id: &ImageId) -> Result<bool, Stor
     Ok(found.optional()?.is_some())
 }
 
+/// Tells whether the row of an image is what its configuration and layers say; also when there is
+/// no such row.
+pub(crate) fn is_of(
+    connection: &Connection,
+    id: &ImageId,
+    config: &ImageConfig,
+) -> Result<bool, StoreError> {
+    let query = "SELECT created, created_ns, made, size, labels, platform, layers
+        FROM images WHERE id = ?1";
+    let mut query = connection.prepare_cached(query)?;
+    let mut rows = query.query([id.digest().as_bytes()])?;
+    let Some(row) = rows.next()? else {
+        return Ok(true);
+    };
+    let derived = Derived::of(connection, config)?;
+    let created: Option<String> = row.get(0)?;
+    let made: Option<i64> = row.get(2)?;
+    let labels: Result<BTreeMap<String, String>, _> =
+        from_json(row.get_ref(4)?.as_str().unwrap_or_default());
+    let platform: Result<Platform, _> = from_json(row.get_ref(5)?.as_str().unwrap_or_default());
+    Ok(created == config.created
+        && row.get::<_, i64>(1)? == made.unwrap_or(derived.created_ns)
+        && row.get::<_, i64>(3)? == derived.size
+        && labels.is_ok_and(|labels| labels == config.config.labels)
+        && platform.is_ok_and(|platform| platform == config.platform())
+        && db::layers(row, 6)? == config.rootfs.diff_ids)
+}
+
+/// Makes the row of an image what its configuration and layers say.
+pub(crate) fn rewrite(
+    tx: &Connection,
+    id: &ImageId,
+    config: &ImageConfig,
+) -> Result<(), StoreError> {
+    let derived = Derived::of(tx, config)?;
+    tx.execute(
+        "UPDATE images SET created = ?2, created_ns = coalesce(made, ?3), size = ?4, labels = ?5,
+            platform = ?6, layers = ?7 WHERE id = ?1",
+        params![
+            id.digest().as_bytes(),
+            config.created,
+            derived.created_ns,
+            derived.size,
+            to_json(&config.config.labels),
+            to_json(&config.platform()),
+            db::layers_column(&config.rootfs.diff_ids)
+        ],
+    )?;
+    Ok(())
+}
+
+/// What a row says that a configuration tells only together with other rows.
+struct Derived {
+    created_ns: i64,
+    size: i64,
+}
+
+impl Derived {
+    fn of(connection: &Connection, config: &ImageConfig) -> Result<Self, StoreError> {
+        let mut size = 0_i64;
+        let mut query =
+            connection.prepare_cached("SELECT content_size FROM layers WHERE diff_id = ?1")?;
+        for layer in &config.rootfs.diff_ids {
+            let found = query.query_row([layer.digest().as_bytes()], |row| row.get(0));
+            size = size.saturating_add(found.optional()?.unwrap_or(0));
+        }
+        let said = config.created.as_deref().and_then(Timestamp::parse);
+        Ok(Self {
+            created_ns: said.unwrap_or_default().0,
+            size,
+        })
+    }
+}
+
+/// Forgets that images came with a manifest that is lost.
+pub(crate) fn forget_manifest(tx: &Connection, manifest: &Digest) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE images SET manifest = NULL, manifest_type = NULL, manifest_size = NULL,
+            manifest_received = 0 WHERE manifest = ?1",
+        [manifest.as_bytes()],
+    )?;
+    Ok(())
+}
+
 fn record(row: &Row<'_>, names: &mut Names) -> Result<ImageRecord, StoreError> {
     let id = db::digest(row, 0)?;
     let manifest = match db::optional_digest(row, 1)? {

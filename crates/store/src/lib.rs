@@ -12,9 +12,11 @@ mod census;
 mod change;
 mod container;
 mod db;
+mod db_copy;
 mod error;
 mod exchange;
 mod format;
+mod fsck;
 mod held;
 mod image;
 mod journal;
@@ -42,6 +44,7 @@ mod timestamp;
 mod undo;
 mod upload;
 mod usage;
+mod wal;
 mod why;
 
 pub use archive::{
@@ -58,6 +61,11 @@ pub use exchange::{
     LayoutTarget, ManifestPolicy, Mirrored, OpenBlob, OpenSource, Packing, Progress, Resolved,
     Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, image_config, mirror,
     push, until_named,
+};
+pub use fsck::{
+    BlobSource, CheckedLayer, Damage, DatabaseCheck, DatabaseRepair, Depth, Finding, Flaw, Hashed,
+    Held, IndexProbe, LayerProbe, Mend, NeededBy, Probes, Renewed, Report, Role, Totals,
+    examine_database, repair_database,
 };
 pub use image::{ImageRecord, NewImage};
 pub use journal::{JournalEntry, PastImage};

@@ -3,7 +3,7 @@
 //! ```text
 //! root/
 //!   format          version and feature sets
-//!   db.sqlite       records
+//!   db.sqlite       records; beside it its log, a copy and checksums
 //!   lock            the root's lock
 //!   open.lock       held while the store is made, migrated or recovered
 //!   reserve         room that is given up for the records of what frees space
@@ -14,6 +14,7 @@
 //!   context/        what is remembered of build contexts
 //!   ingest/         partial downloads and scratch
 //!   trash/          to be deleted
+//!   damaged/        what a repair could not replace; made when it is needed
 //! run/
 //!   layers/         shared mounts of layers
 //! ```
@@ -37,7 +38,7 @@ use crate::operation::Scope;
 use crate::{Recovery, StoreError, lock, reserve, sync};
 
 /// The directories under the root, parents first.
-const DIRECTORIES: [&str; 8] = [
+pub(crate) const DIRECTORIES: [&str; 8] = [
     "blobs",
     "blobs/sha256",
     "layers",
@@ -68,6 +69,8 @@ struct Inner {
     run: PathBuf,
     boot_id: String,
     connection: Mutex<Connection>,
+    /// After the connection: closing it takes away the locks that SQLite has on the file.
+    database: OnceLock<File>,
     read_only: Vec<String>,
     is_new: bool,
     recovery: OnceLock<Recovery>,
@@ -110,6 +113,7 @@ impl Store {
             run: run.to_owned(),
             boot_id,
             connection: Mutex::new(connection),
+            database: OnceLock::new(),
             read_only,
             is_new,
             recovery: OnceLock::new(),
@@ -218,6 +222,16 @@ impl Store {
         })
     }
 
+    /// Returns the database's own file, to be read as bytes.
+    pub(crate) fn database_file(&self) -> Result<&File, StoreError> {
+        if let Some(file) = self.inner.database.get() {
+            return Ok(file);
+        }
+        let path = self.root().join("db.sqlite");
+        let file = File::open(&path).map_err(at("open", &path))?;
+        Ok(self.inner.database.get_or_init(|| file))
+    }
+
     /// Runs `work` on the connection, outside a transaction.
     pub(crate) fn read<T>(
         &self,
@@ -234,8 +248,13 @@ impl Store {
     ) -> Result<T, E> {
         self.check_writable()?;
         let connection = self.inner.connection.lock();
-        let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
-        self.scope.transaction(|| db::write(connection, work))
+        let mut connection = connection.unwrap_or_else(PoisonError::into_inner);
+        let value = self
+            .scope
+            .transaction(|| db::write(&mut connection, work))?;
+        drop(connection);
+        self.shorten_long_log()?;
+        Ok(value)
     }
 
     /// Runs `work` in a write transaction that is taken back.
@@ -321,7 +340,14 @@ fn check_is_ours(root: &Path) -> Result<(), StoreError> {
     let ours = |name: &std::ffi::OsStr| {
         let name = name.as_bytes();
         name.starts_with(b"db.sqlite")
-            || [&b"lock"[..], b"open.lock", b"format.partial", b"format"].contains(&name)
+            || [
+                &b"lock"[..],
+                b"open.lock",
+                b"format.partial",
+                b"format",
+                b"damaged",
+            ]
+            .contains(&name)
             || name == reserve::NAME.as_bytes()
             || DIRECTORIES.iter().any(|known| known.as_bytes() == name)
     };
@@ -340,6 +366,7 @@ fn open_database(root: &Path) -> Result<Connection, StoreError> {
     let path = root.join("db.sqlite");
     let mut connection = db::open(&path, Missing::Refuse)?;
     match db::schema(&connection)? {
+        Schema::Empty => Err(db::no_tables().into()),
         Schema::Current => Ok(connection),
         Schema::Older => {
             let lock_path = root.join("open.lock");
@@ -357,7 +384,7 @@ fn open_database(root: &Path) -> Result<Connection, StoreError> {
 }
 
 /// WAL needs shared memory between the processes, which network file systems do not give.
-fn journal_mode(root: &Path) -> Result<&'static str, StoreError> {
+pub(crate) fn journal_mode(root: &Path) -> Result<&'static str, StoreError> {
     let file_system = FileSystem::of(root).map_err(at("look at", root))?;
     Ok(match file_system.is_remote() {
         true => "TRUNCATE",

@@ -13,7 +13,7 @@ use oci::{DiffId, Digest, ImageId, Reference};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::at;
-use crate::{Purpose, Store, StoreError, change, db, lock, operation};
+use crate::{Purpose, Store, StoreError, change, db, image, lock, operation};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -38,10 +38,10 @@ pub(crate) fn boot_id() -> Result<String, StoreError> {
 
 impl Store {
     /// Tells whether [`Store::mark_synced`] has something to do: blobs or layers that are not
-    /// known to be on disk, or a write-ahead log that has become long.
+    /// known to be on disk, a write-ahead log that has become long, or a database without checksums.
     pub fn needs_sync(&self) -> Result<bool, StoreError> {
         let log = fs::metadata(self.root().join("db.sqlite-wal"));
-        if log.is_ok_and(|log| log.len() > LONG_LOG) {
+        if log.is_ok_and(|log| log.len() > LONG_LOG) || self.lacks_sums() {
             return Ok(true);
         }
         self.has_unsynced()
@@ -62,15 +62,6 @@ impl Store {
             self.sync()?;
         }
         self.shorten_log()
-    }
-
-    /// Moves what is in the write-ahead log to its place.
-    pub(crate) fn shorten_log(&self) -> Result<(), StoreError> {
-        self.read(|connection| {
-            // Busy readers make this incomplete, which is no failure.
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            Ok(())
-        })
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -125,9 +116,9 @@ impl Store {
                     "DELETE FROM served WHERE document = ?1",
                     [digest.as_bytes()],
                 )?;
+                image::forget_manifest(tx, digest)?;
                 tx.execute(
-                    "UPDATE images SET manifest = NULL, manifest_type = NULL,
-                        manifest_size = NULL, manifest_received = 0 WHERE manifest = ?1",
+                    "UPDATE tags SET manifest = NULL WHERE manifest = ?1",
                     [digest.as_bytes()],
                 )?;
             }

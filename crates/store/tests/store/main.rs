@@ -2,6 +2,7 @@
 
 mod archive_targets;
 mod archives;
+mod checking;
 mod copying;
 mod durability;
 mod fixture;

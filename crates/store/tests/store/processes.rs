@@ -170,3 +170,51 @@ fn a_sweep_waits_for_commands_and_commands_for_a_sweep() {
     drop(exclusive);
     assert!(second.try_sweep().expect("tried").is_some());
 }
+
+/// Checks find nothing while others write and checkpoint, and after these were killed.
+#[test]
+fn a_killed_checkpoint_is_no_damage() {
+    if let Some((fixture, number)) = child() {
+        for round in 0_u64.. {
+            let store = fixture.open();
+            let id = fixture.image(&store, &format!("{number}-{round}"));
+            let name = Reference::parse(&format!("a:{number}")).expect("valid");
+            store.tag(&name, &id, None).expect("tagged");
+            store.mark_synced().expect("synced");
+            if round == 0 {
+                writeln!(std::io::stdout(), "ready").expect("said");
+            }
+        }
+        return;
+    }
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let test = "processes::a_killed_checkpoint_is_no_damage";
+    let examine = |round: usize| {
+        let check = store::examine_database(&fixture.root()).expect("examined");
+        assert_eq!(check.findings, [], "round {round}");
+    };
+    for round in 0..6 {
+        let mut children = [spawn(&fixture, test, 0), spawn(&fixture, test, 1)];
+        for child in &mut children {
+            let stdout = child.stdout.as_mut().expect("a pipe");
+            let mut lines = BufReader::new(stdout).lines();
+            assert!(lines.any(|line| line.is_ok_and(|line| line.contains("ready"))));
+        }
+        for _ in 0..=round {
+            examine(round);
+        }
+        for child in &mut children {
+            child.kill().expect("killed");
+            child.wait().expect("waited");
+            examine(round);
+        }
+        let store = fixture.open();
+        let id = fixture.image(&store, &format!("after {round}"));
+        store.resolve(&id.to_string()).expect("there");
+        examine(round);
+        store.mark_synced().expect("synced");
+        let check = store::examine_database(&fixture.root()).expect("examined");
+        assert_eq!(check, store::DatabaseCheck::default(), "round {round}");
+    }
+}

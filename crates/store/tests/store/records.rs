@@ -49,7 +49,7 @@ fn a_blob_is_found_under_its_digest_and_verified() {
     std::fs::write(path, b"jello").expect("written");
     assert!(matches!(
         store.read_blob(&descriptor.digest, 5),
-        Err(StoreError::DigestMismatch { .. })
+        Err(StoreError::DamagedBlob { .. })
     ));
 }
 
