@@ -51,6 +51,7 @@ mod session;
 mod space;
 mod start;
 mod system_df;
+mod system_fsck;
 mod system_prune;
 mod table;
 mod tag;

@@ -9,7 +9,7 @@ use super::session::Session;
 use super::{
     background, build, builder_prune, commit, container_start, copy, export, history, image_prune,
     images, import, info, inspect, load, login, logs, manifest, monitor, ps, pull, push, reflog,
-    registry_serve, rm, rmi, run, save, system_df, system_prune, tag, undo, version,
+    registry_serve, rm, rmi, run, save, system_df, system_fsck, system_prune, tag, undo, version,
 };
 
 /// All commands.
@@ -51,6 +51,7 @@ const COMMANDS: &[&Command] = &[
     &run::RUN,
     &save::COMMAND,
     &system_df::COMMAND,
+    &system_fsck::COMMAND,
     &system_prune::COMMAND,
     &tag::COMMAND,
     &undo::COMMAND,

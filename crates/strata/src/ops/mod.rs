@@ -9,6 +9,7 @@ pub mod copy;
 pub mod create;
 pub mod export;
 pub mod files;
+pub mod fsck;
 pub mod history;
 pub mod image_build;
 pub mod image_filter;

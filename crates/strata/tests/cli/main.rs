@@ -8,6 +8,8 @@ mod build;
 mod containers;
 mod copying;
 mod file_system;
+mod fsck;
+mod fsck_database;
 mod full_disk;
 mod images;
 mod many;
