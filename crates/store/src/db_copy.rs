@@ -28,7 +28,7 @@ use oci::Digest;
 use rusqlite::{Transaction, TransactionBehavior};
 
 use crate::db::{self, Missing};
-use crate::error::at;
+use crate::error::{at, is_disk_full};
 use crate::wal::Wal;
 use crate::{Store, StoreError, Timestamp};
 
@@ -222,18 +222,41 @@ impl Mark {
 impl Store {
     /// Writes the log into the database if it has become very long: usually a detached process
     /// does it before.
-    pub(crate) fn shorten_log(&self) -> Result<(), StoreError> {
+    pub(crate) fn shorten_long_log(&self) -> Result<(), StoreError> {
         let log = fs::metadata(self.root().join("db.sqlite-wal"));
         match log.is_ok_and(|log| log.len() > LONGEST_LOG) {
-            true => self.checkpoint(),
+            true => self.shorten_log(),
             false => Ok(()),
         }
+    }
+
+    /// Moves what is in the log to its place. On a full disk the copy makes way: it is made again
+    /// later.
+    pub(crate) fn shorten_log(&self) -> Result<(), StoreError> {
+        match self.checkpoint() {
+            Err(error) if is_disk_full(&error) => {}
+            result => return result,
+        }
+        let paths = Paths::of(self.root());
+        for path in [&paths.sums, &paths.copy] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(at("remove", path)(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        self.read(|connection| {
+            // Busy readers make this incomplete, which is no failure.
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(())
+        })
     }
 
     /// Writes what is in the log into the copy, the sums and the database, and has the log begin
     /// anew unless somebody reads it. Does nothing on file systems where there is no log, and when the
     /// log is damaged: fsck tells that.
-    pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
+    fn checkpoint(&self) -> Result<(), StoreError> {
         for _ in 0..TRIES {
             if self.try_checkpoint()? == Checkpoint::Done {
                 break;

@@ -151,8 +151,7 @@ impl Store {
         drop(lock);
         report.kept = self.kept(prune, left)?;
         if prune.target.is_some() {
-            self.checkpoint()?;
-            self.cut_log()?;
+            self.shorten_log()?;
         }
         Ok(report)
     }

@@ -119,7 +119,7 @@ impl Store {
     fn free_without_records(&self) {
         let trash = self.empty_trash();
         let remains = self.sweep_remains();
-        let log = self.cut_log();
+        let log = self.shorten_log();
         drop([trash, remains, log]);
     }
 

@@ -279,7 +279,7 @@ impl Store {
             .transaction(|| db::write(&mut connection, work))?;
         drop(connection);
         // What was to be written is; what fails here, a later writer does.
-        self.shorten_log().unwrap_or_default();
+        self.shorten_long_log().unwrap_or_default();
         Ok(value)
     }
 

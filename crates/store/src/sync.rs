@@ -61,17 +61,7 @@ impl Store {
         if self.has_unsynced()? {
             self.sync()?;
         }
-        self.checkpoint()
-    }
-
-    /// Writes the log into the database and frees what it takes on disk, whether or not its copy
-    /// has room: the sums are of another log then, and are made anew later.
-    pub(crate) fn cut_log(&self) -> Result<(), StoreError> {
-        self.read(|connection| {
-            // Busy readers make this incomplete, which is no failure.
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            Ok(())
-        })
+        self.shorten_log()
     }
 
     fn sync(&self) -> Result<(), StoreError> {
