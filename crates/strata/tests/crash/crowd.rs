@@ -20,8 +20,9 @@ use crate::stage::{faults, strata};
 /// How many commands run at any time.
 const COMMANDS: usize = 40;
 
-/// How often 20 seconds pass before the background counts as stuck.
-const PATIENCE: usize = 6;
+/// How often 20 seconds pass before the background counts as stuck: after minutes of a crowd it has
+/// tens of thousands of files to delete, at the lowest priority.
+const PATIENCE: usize = 30;
 
 const SHORT: Duration = Duration::from_secs(8);
 
