@@ -69,7 +69,8 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         }
     };
     session.out.data(&text)?;
-    if mode == Mode::Repair && session.has_store() {
+    // A check of indexes leaves the scratch behind that they were written again in.
+    if session.has_store() {
         background::tidy(session);
     }
     Ok(match checked.is_sound() {

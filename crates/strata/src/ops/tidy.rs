@@ -15,9 +15,14 @@ use crate::container::status::Status;
 pub fn is_needed(store: &Store) -> bool {
     matches!(store.has_trash(), Ok(true))
         || matches!(store.needs_sync(), Ok(true))
-        || matches!(store.has_ended_holds(), Ok(true))
-        || matches!(store.holds_for_undo(), Ok(true))
+        || matches!(is_hold_forgotten(store), Ok(true))
         || store.lacks_reserve()
+}
+
+/// Tells whether something is held for an undo and no process waits for the end of that: the one
+/// that did may have been killed.
+fn is_hold_forgotten(store: &Store) -> Result<bool, StoreError> {
+    Ok(store.undo_hold_ends()?.is_some() && try_lock(store, "undo.lock")?.is_some())
 }
 
 /// Deletes what is in the trash, syncs what was written, and sweeps if nobody works. While another

@@ -35,3 +35,31 @@ fn what_comes_while_another_process_tidies_up_does_not_wait_for_the_next_command
     });
     assert!(!root.join("trash/late").exists());
 }
+
+#[test]
+fn what_is_held_for_an_undo_is_waited_for_again_when_who_did_was_killed() {
+    let strata = crate::stage::strata().variable("STRATA_UNDO_WINDOW", "1h");
+    strata.import_small("a:1");
+    assert!(strata.settle());
+    strata.run(&["rmi", "a:1"]).succeeded();
+    let waits = || strata.processes().pop();
+    let waiter = waits().expect("somebody waits for an hour");
+    rustix::process::kill_process(waiter, rustix::process::Signal::KILL).expect("killed");
+    while waits().is_some() {
+        thread::yield_now();
+    }
+    // Any command that changes something does; one that only looks does not.
+    strata.run(&["images"]).succeeded();
+    assert!(waits().is_none());
+    strata.import_small("b:1");
+    let alone = || {
+        while strata.processes().len() > 1 {
+            thread::yield_now();
+        }
+        waits().expect("somebody waits again")
+    };
+    let waiter = alone();
+    strata.import_small("c:1");
+    assert_eq!(alone(), waiter, "one is enough");
+    rustix::process::kill_process(waiter, rustix::process::Signal::KILL).expect("killed");
+}

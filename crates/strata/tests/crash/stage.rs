@@ -123,7 +123,13 @@ fn copy(from: &Path, to: &Path) {
 pub(crate) fn faults(strata: &CommandLine) -> Vec<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     let boot = boot.expect("the kernel tells");
-    ledger::faults(&strata.path("root"), boot.trim_end())
+    let mut faults = ledger::faults(&strata.path("root"), boot.trim_end());
+    let checked = strata.run(&["system", "fsck", "--full"]);
+    if checked.code != 0 {
+        faults.push(checked.to_string());
+    }
+    assert!(strata.settle(), "the background does not end");
+    faults
 }
 
 /// Waits, where a moment is what a test is about.
