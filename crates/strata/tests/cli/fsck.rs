@@ -283,6 +283,8 @@ fn without_a_source_the_images_and_containers_are_named() {
 fn what_no_record_names_is_no_damage() {
     let strata = strata();
     strata.import_small("demo:1");
+    // What the command left to the background would free it.
+    assert!(strata.settle());
     let stray = strata.path("root/blobs/sha256").join("0".repeat(64));
     fs::write(&stray, [0; 5000]).expect("written");
     fs::write(strata.path("root/ingest/left.new"), "x").expect("written");
