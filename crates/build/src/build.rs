@@ -15,7 +15,7 @@ use crate::context::{Context, Digests, read_patterns};
 use crate::export::export;
 use crate::fault::Faults;
 use crate::lower::{Graph, lower};
-use crate::plan::{PlanOptions, plan};
+use crate::plan::{Plan, PlanOptions, plan};
 use crate::progress::Progress;
 use crate::size::format_size;
 use crate::solve::{self, Environment, Outcome};
@@ -46,11 +46,9 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     let (started, clock) = (Timestamp::now(), Instant::now());
     let progress = Progress::new(context.progress);
     let faults = Faults { options };
-    let dockerfile = parse(&progress, &faults)?;
     let build_platform = Platform::host();
     let plan_options = PlanOptions::of(options, &build_platform);
-    let plan = plan(&dockerfile, &plan_options)
-        .map_err(|located| faults.located(located.map(SolveError::from)))?;
+    let (dockerfile, plan) = read(&progress, &faults, &plan_options)?;
     let bases = Bases::fetch(context, &plan, &progress, &faults)?;
     let patterns = load_patterns(options, &progress, |patterns| {
         lint(&dockerfile, &plan_options, (&bases, patterns), &progress)
@@ -81,6 +79,18 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     };
     context.store.put_build(&record).map_err(SolveError::from)?;
     Ok(built)
+}
+
+/// Reads the Dockerfile, and finds its stages.
+pub(crate) fn read(
+    progress: &Progress<'_>,
+    faults: &Faults<'_>,
+    options: &PlanOptions<'_>,
+) -> Result<(Dockerfile, Plan), BuildError> {
+    let dockerfile = parse(progress, faults)?;
+    let planned = plan(&dockerfile, options);
+    let plan = planned.map_err(|located| faults.located(located.map(SolveError::from)))?;
+    Ok((dockerfile, plan))
 }
 
 pub(crate) fn parse(

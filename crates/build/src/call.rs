@@ -4,11 +4,11 @@ use dockerfile::{Instruction, Warning};
 use oci::Platform;
 
 use crate::bases::Bases;
-use crate::build::{findings, load_patterns, parse};
+use crate::build::{findings, load_patterns, parse, read};
 use crate::fault::Faults;
-use crate::plan::{Plan, PlanOptions, plan};
+use crate::plan::{Plan, PlanOptions};
 use crate::progress::Progress;
-use crate::{BuildContext, BuildError, BuildOptions, SolveError, variables};
+use crate::{BuildContext, BuildError, BuildOptions, variables};
 
 /// A stage that can be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +52,9 @@ pub fn check(
 ) -> Result<Vec<(Warning, String)>, BuildError> {
     let progress = Progress::new(context.progress);
     let faults = Faults { options };
-    let dockerfile = parse(&progress, &faults)?;
     let build_platform = Platform::host();
     let plan_options = PlanOptions::of(options, &build_platform);
-    let plan = plan(&dockerfile, &plan_options)
-        .map_err(|located| faults.located(located.map(SolveError::from)))?;
+    let (dockerfile, plan) = read(&progress, &faults, &plan_options)?;
     let bases = Bases::fetch(context, &plan, &progress, &faults)?;
     let mut report = None;
     load_patterns(options, &progress, |patterns| {
@@ -92,11 +90,9 @@ pub fn targets(
 /// Returns what the target takes.
 pub fn outline(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Outline, BuildError> {
     let progress = Progress::new(context.progress);
-    let faults = Faults { options };
-    let dockerfile = parse(&progress, &faults)?;
     let build_platform = Platform::host();
-    let plan = plan(&dockerfile, &PlanOptions::of(options, &build_platform))
-        .map_err(|located| faults.located(located.map(SolveError::from)))?;
+    let plan_options = PlanOptions::of(options, &build_platform);
+    let (dockerfile, plan) = read(&progress, &Faults { options }, &plan_options)?;
     let stage = &dockerfile.stages[plan.target];
     let mut outline = Outline {
         target: TargetInfo {

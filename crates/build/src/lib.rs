@@ -45,6 +45,6 @@ pub use options::{
 pub use plan::{CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, plan};
 pub use run::RunError;
 pub use vertex::{
-    Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,
+    Archives, Cache, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,
     Operation, Origin, RunStep, Script, Vertex, Workdir,
 };

@@ -188,18 +188,7 @@ pub enum MountKind {
         source: String,
     },
     /// A directory that outlives the build.
-    Cache {
-        /// Its name.
-        id: String,
-        /// What a new one starts with; `None` is nothing.
-        from: Option<Origin>,
-        /// The path that is shown, absolute and clean.
-        source: String,
-        /// What concurrent steps do.
-        sharing: CacheSharing,
-        /// The mode and owner of a new directory.
-        owner: Ownership,
-    },
+    Cache(Cache),
     /// Memory.
     Tmpfs {
         /// The most bytes it may hold; 0 is no limit.
@@ -227,6 +216,21 @@ pub enum MountKind {
     },
 }
 
+/// A directory that outlives the build.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Cache {
+    /// Its name.
+    pub id: String,
+    /// What a new one starts with; `None` is nothing.
+    pub from: Option<Origin>,
+    /// The path that is shown, absolute and clean.
+    pub source: String,
+    /// What concurrent steps do.
+    pub sharing: CacheSharing,
+    /// The mode and owner of a new directory.
+    pub owner: Ownership,
+}
+
 impl Vertex {
     /// Returns what the vertex reads beside its own origin, in the order in which it names them.
     pub fn sources(&self) -> Vec<&Origin> {
@@ -243,7 +247,7 @@ impl Mount {
     pub fn origin(&self) -> Option<&Origin> {
         match &self.kind {
             MountKind::Bind { from, .. } => from.origin(),
-            MountKind::Cache { from, .. } => from.as_ref(),
+            MountKind::Cache(cache) => cache.from.as_ref(),
             MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
         }
     }

@@ -359,15 +359,24 @@ pub(crate) fn layers(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<DiffI
 mod tests {
     use super::*;
 
-    #[test]
-    fn older_tables_are_migrated_with_their_rows() {
+    /// Makes tables of an earlier version, in a directory that goes with the first value.
+    fn earlier(scripts: &[&str]) -> (tempfile::TempDir, Connection) {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("db.sqlite");
-        let mut connection = open(&path, Missing::Create).expect("opened");
-        connection.execute_batch(SCHEMA_1).expect("made");
+        let connection = open(&path, Missing::Create).expect("opened");
+        for script in scripts {
+            connection.execute_batch(script).expect("made");
+        }
+        let version = i32::try_from(scripts.len()).expect("few");
         connection
-            .pragma_update(None, "user_version", 1)
+            .pragma_update(None, "user_version", version)
             .expect("set");
+        (directory, connection)
+    }
+
+    #[test]
+    fn older_tables_are_migrated_with_their_rows() {
+        let (_directory, mut connection) = earlier(&[SCHEMA_1]);
         let insert = "INSERT INTO images (id, created_ns, added, size, labels, platform, layers)
             VALUES (x'00', 1, 2, 3, '{}', '{}', x'')";
         connection.execute(insert, []).expect("inserted");
@@ -385,15 +394,7 @@ mod tests {
 
     #[test]
     fn tables_of_version_3_keep_their_tags_and_get_a_history() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("db.sqlite");
-        let mut connection = open(&path, Missing::Create).expect("opened");
-        for script in [SCHEMA_1, SCHEMA_2, SCHEMA_3] {
-            connection.execute_batch(script).expect("made");
-        }
-        connection
-            .pragma_update(None, "user_version", 3)
-            .expect("set");
+        let (_directory, mut connection) = earlier(&[SCHEMA_1, SCHEMA_2, SCHEMA_3]);
         let insert = "INSERT INTO tags (name, image, manifest) VALUES ('a:1', x'01', x'02');
             INSERT INTO tag_journal (name, after, at) VALUES ('a:1', x'01', 5);";
         connection.execute_batch(insert).expect("inserted");
@@ -411,13 +412,8 @@ mod tests {
 
     #[test]
     fn a_migration_that_fails_leaves_the_older_tables_as_they_were() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let (directory, mut connection) = earlier(&[SCHEMA_1]);
         let path = directory.path().join("db.sqlite");
-        let mut connection = open(&path, Missing::Create).expect("opened");
-        connection.execute_batch(SCHEMA_1).expect("made");
-        connection
-            .pragma_update(None, "user_version", 1)
-            .expect("set");
         // In the way of the last script, long after the first has done its work.
         connection
             .execute_batch("CREATE TABLE undo_images (id BLOB)")

@@ -40,12 +40,6 @@ impl Store {
         })
     }
 
-    /// Tells whether the time of something that was held for an undo is over: a sweep frees it.
-    pub fn has_ended_holds(&self) -> Result<bool, StoreError> {
-        let end = self.undo_hold_ends()?;
-        Ok(end.is_some_and(|end| end <= Timestamp::now()))
-    }
-
     /// Lets go of what is held for an undo, and frees it unless other commands hold the root's lock
     /// for longer than a sweep takes. The caller must not hold it. Tells whether anything was held.
     pub fn give_up_undo(&self) -> Result<bool, StoreError> {
@@ -79,18 +73,6 @@ impl Store {
             self.give_up_undo()?;
         }
         Ok(())
-    }
-
-    /// Tells whether what was done through this handle holds something for an undo.
-    pub fn holds_for_undo(&self) -> Result<bool, StoreError> {
-        let Some(own) = self.scope().begun() else {
-            return Ok(false);
-        };
-        self.read(|connection| {
-            let query = "SELECT EXISTS (SELECT 1 FROM operations WHERE seq = ?1
-                AND held_until > 0)";
-            Ok(connection.query_row(query, [own], |row| row.get(0))?)
-        })
     }
 
     /// Tells whether a tenth of the file system is free, and 2 GiB.

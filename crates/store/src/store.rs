@@ -24,7 +24,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use oci::{DiffId, Digest};
 use rusqlite::{Connection, Transaction};
@@ -266,14 +266,19 @@ impl Store {
         work(&connection.unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Returns the connection for writing.
+    fn writing(&self) -> Result<MutexGuard<'_, Connection>, StoreError> {
+        self.check_writable()?;
+        let connection = self.inner.connection.lock();
+        Ok(connection.unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Runs `work` in one write transaction.
     pub(crate) fn write<T, E: From<StoreError>>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.check_writable()?;
-        let connection = self.inner.connection.lock();
-        let mut connection = connection.unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.writing()?;
         let value = self
             .scope
             .transaction(|| db::write(&mut connection, work))?;
@@ -288,9 +293,8 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.check_writable()?;
-        let connection = self.inner.connection.lock();
-        let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.writing()?;
+        let connection = &mut connection;
         self.scope.rehearsal(|| db::rehearse(connection, work))
     }
 
@@ -299,9 +303,8 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.check_writable()?;
-        let connection = self.inner.connection.lock();
-        let connection = &mut connection.unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.writing()?;
+        let connection = &mut connection;
         connection.pragma_update(None, "synchronous", "FULL")?;
         let result = self.scope.transaction(|| db::write(connection, work));
         connection.pragma_update(None, "synchronous", "NORMAL")?;

@@ -3,7 +3,7 @@
 use dockerfile::MountKind as Written;
 
 use super::{LowerError, metadata};
-use crate::vertex::{FilesFrom, Mount, MountKind, Origin};
+use crate::vertex::{Cache, FilesFrom, Mount, MountKind, Origin};
 
 /// Where secrets are shown that have no target.
 const SECRETS: &str = "/run/secrets";
@@ -36,7 +36,7 @@ pub(super) fn lower(
             owner,
             ..
         } => {
-            let kind = MountKind::Cache {
+            let kind = MountKind::Cache(Cache {
                 id: match id == written.target {
                     true => metadata::clean(&id),
                     false => id,
@@ -45,7 +45,7 @@ pub(super) fn lower(
                 source: metadata::clean(&source),
                 sharing,
                 owner,
-            };
+            });
             (Some(absolute(&written.target)), kind)
         }
         Written::Tmpfs { size } => (Some(absolute(&written.target)), MountKind::Tmpfs { size }),

@@ -18,8 +18,8 @@ use store::{CacheHold, CacheMount};
 
 use super::RunError;
 use super::agent::Agent;
-use crate::solve::{Environment, MountInputs, Stacks, files, with_layers};
-use crate::vertex::{FilesFrom, Mount, MountKind, RunStep};
+use crate::solve::{Environment, Inputs, MountInputs, Stacks, files, with_layers};
+use crate::vertex::{Cache, FilesFrom, Mount, MountKind, RunStep};
 use crate::{Secret, SolveError};
 
 /// How long a build that waits for a cache takes to see that it is canceled.
@@ -84,10 +84,9 @@ impl Preparation<'_> {
                     }
                 }
             }
-            MountKind::Cache { source, .. } => {
-                let key = cache_key(mount, layers);
-                let cache = &self.mounts.caches[&key];
-                (BindSource::Host(cache.data()), source.clone())
+            MountKind::Cache(cache) => {
+                let held = &self.mounts.caches[&cache_key(cache, layers)];
+                (BindSource::Host(held.data()), cache.source.clone())
             }
             MountKind::Tmpfs { size } => (BindSource::Memory(*size), String::new()),
             MountKind::Secret {
@@ -222,37 +221,37 @@ impl Preparation<'_> {
     fn take_caches(&mut self, step: &RunStep, stacks: &Stacks) -> Result<(), SolveError> {
         let mut wanted = BTreeMap::new();
         for (_, mount, layers) in with_layers(step, &stacks.sources) {
-            if let MountKind::Cache { sharing, .. } = &mount.kind {
-                let hold = match sharing {
+            if let MountKind::Cache(cache) = &mount.kind {
+                let hold = match cache.sharing {
                     CacheSharing::Shared => CacheHold::Shared,
                     CacheSharing::Locked => CacheHold::Locked,
                     CacheSharing::Private => CacheHold::Private,
                 };
                 let entry = wanted
-                    .entry(cache_key(mount, layers))
-                    .or_insert((mount, layers, hold));
-                if entry.2 == CacheHold::Shared {
-                    entry.2 = hold;
+                    .entry(cache_key(cache, layers))
+                    .or_insert((mount, cache, layers, hold));
+                if entry.3 == CacheHold::Shared {
+                    entry.3 = hold;
                 }
             }
         }
-        for (key, (mount, layers, hold)) in wanted {
+        for (key, (mount, cache, layers, hold)) in wanted {
             let target = mount.target.as_deref().unwrap_or_default();
             let command = step.args.join(" ");
             let description = format!("cached mount {target} from exec {command}");
             let store = self.environment.build.store;
-            let cache = loop {
-                if let Some(cache) = store.try_cache(&key, &description, hold)? {
-                    break cache;
+            let held = loop {
+                if let Some(held) = store.try_cache(&key, &description, hold)? {
+                    break held;
                 }
                 self.wait_for_cache(key, hold)?;
             };
-            if cache.is_new()? {
+            if held.is_new()? {
                 let name = format!("cache-{}", self.mounts.caches.len());
-                let made = self.fill(&name, mount, layers)?;
-                cache.install(&made)?;
+                let made = self.fill(&name, cache, layers)?;
+                held.install(&made)?;
             }
-            self.mounts.caches.insert(key, cache);
+            self.mounts.caches.insert(key, held);
         }
         Ok(())
     }
@@ -283,23 +282,14 @@ impl Preparation<'_> {
     }
 
     /// Makes the directory that a new cache starts as.
-    fn fill(&self, name: &str, mount: &Mount, layers: &[DiffId]) -> Result<PathBuf, SolveError> {
-        let MountKind::Cache {
-            from,
-            source,
-            owner,
-            ..
-        } = &mount.kind
-        else {
-            return Err(SolveError::Canceled);
-        };
+    fn fill(&self, name: &str, cache: &Cache, layers: &[DiffId]) -> Result<PathBuf, SolveError> {
         let directory = self.directory(name)?;
-        let made = match from {
+        let made = match &cache.from {
             Some(origin) => {
                 let files = files(FilesFrom::Origin(origin.clone()), "/");
                 let layer = LayerDir::new(&directory);
                 let mut writer = LayerWriter::create(layer.path())?;
-                let inputs = crate::solve::Inputs::find(self.environment, &files, layers)?;
+                let inputs = Inputs::find(self.environment, &files, layers)?;
                 inputs.write(self.environment, &files, &[], &mut writer)?;
                 writer.finish()?;
                 layer::tree::unpack(&layer)
@@ -309,7 +299,7 @@ impl Preparation<'_> {
             }
             None => {
                 let made = directory.join("made");
-                let shown = made.join(source.trim_start_matches('/'));
+                let shown = made.join(cache.source.trim_start_matches('/'));
                 fs::DirBuilder::new()
                     .recursive(true)
                     .mode(CACHE_MODE)
@@ -318,23 +308,18 @@ impl Preparation<'_> {
                 made
             }
         };
-        own(&made, *owner, CACHE_MODE).map_err(RunError::Prepare)?;
+        own(&made, cache.owner, CACHE_MODE).map_err(RunError::Prepare)?;
         Ok(made)
     }
 }
 
 /// Returns what tells a cache from others: its name, what it starts with, and who owns it.
-fn cache_key(mount: &Mount, layers: &[DiffId]) -> Digest {
-    let MountKind::Cache {
-        id, from, owner, ..
-    } = &mount.kind
-    else {
-        return Digest::of(b"");
-    };
+fn cache_key(cache: &Cache, layers: &[DiffId]) -> Digest {
     let chain = ChainId::of(layers).map(|chain| chain.to_string());
+    let owner = cache.owner;
     let key = json!({
-        "id": id,
-        "from": from.as_ref().map(|_| chain),
+        "id": cache.id,
+        "from": cache.from.as_ref().map(|_| chain),
         "owner": [owner.mode, owner.uid, owner.gid],
     });
     Digest::of(key.to_string().as_bytes())

@@ -76,23 +76,17 @@ impl MountInputs {
                     Some((_, inputs)) => json!({ "type": "bind", "inputs": inputs.lines }),
                     None => json!({ "type": "bind", "from": chain, "source": source }),
                 },
-                MountKind::Cache {
-                    id,
-                    from,
-                    source,
-                    sharing,
-                    owner,
-                } => json!({
+                MountKind::Cache(cache) => json!({
                     "type": "cache",
-                    "id": id,
-                    "from": from.as_ref().map(|_| chain),
-                    "source": source,
-                    "sharing": match sharing {
+                    "id": cache.id,
+                    "from": cache.from.as_ref().map(|_| chain),
+                    "source": cache.source,
+                    "sharing": match cache.sharing {
                         CacheSharing::Shared => "shared",
                         CacheSharing::Private => "private",
                         CacheSharing::Locked => "locked",
                     },
-                    "owner": [owner.mode, owner.uid, owner.gid],
+                    "owner": [cache.owner.mode, cache.owner.uid, cache.owner.gid],
                 }),
                 MountKind::Tmpfs { size } => json!({ "type": "tmpfs", "size": size }),
                 MountKind::Secret { id, env, owner, .. } => json!({

@@ -228,7 +228,7 @@ fn a_rehearsal_tells_what_the_prune_then_does_and_changes_nothing() {
         assert_eq!(log, log_after, "{text}: nothing is written to the log");
         assert_eq!((files(store.root()), records(&store)), before, "{text}");
         assert_eq!(told, again, "{text}");
-        assert!(!own.holds_for_undo().expect("read"));
+        assert_eq!(own.undo_hold_ends().expect("read"), None);
 
         let done = own.prune(&prune).expect("pruned");
         assert_eq!(told, done, "{text}");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use registry::{Access, Server, ServerOptions};
-use store::{Purpose, Store};
+use store::Purpose;
 use strata::ops::layers::unpack;
 use sys::SignalQueue;
 
@@ -39,9 +39,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             "invalid address `{text}`: expected an IP address and a port, as {DEFAULT_ADDRESS}"
         ))
     })?;
-    let environment = &session.environment;
-    let store = Store::open(&environment.root, &environment.run)?;
-    let store = store.operation(Purpose {
+    let store = session.store()?.operation(Purpose {
         window: session.undo_window()?,
         ..Purpose::default()
     });
