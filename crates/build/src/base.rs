@@ -3,8 +3,10 @@
 use std::error::Error;
 use std::fmt;
 use std::io::Read;
+use std::path::Path;
 
 use oci::{ImageConfig, ImageId, Platform, Reference};
+use store::Pick;
 
 /// Why a base image or a URL cannot be had; its text follows docker's
 /// `failed to resolve source metadata for …: `.
@@ -18,6 +20,14 @@ pub trait BaseImages: Sync {
     fn base_image(
         &self,
         reference: &Reference,
+        platform: &Platform,
+    ) -> Result<BaseImage, BaseImageError>;
+
+    /// Returns an image of the OCI layout in the directory `path`, copied to the store.
+    fn layout_image(
+        &self,
+        path: &Path,
+        pick: &Pick,
         platform: &Platform,
     ) -> Result<BaseImage, BaseImageError>;
 

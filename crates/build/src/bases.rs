@@ -1,5 +1,7 @@
 //! The base images of a build, fetched at the same time.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -7,6 +9,7 @@ use dockerfile::Span;
 use dockerfile::check::Base;
 use layer::Timestamp;
 use oci::{Platform, Reference};
+use store::Pick;
 
 use crate::base::{BaseImage, BaseImageError};
 use crate::fault::Faults;
@@ -14,7 +17,31 @@ use crate::located::Located;
 use crate::lower::LowerError;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::{BuildContext, BuildError};
+use crate::{BuildContext, BuildError, BuildOptions, NamedContext};
+
+/// Gives the image of a name: of a layout when a context says so.
+fn get(
+    context: &BuildContext<'_>,
+    layouts: &[(Reference, &Path, &Pick)],
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<BaseImage, BaseImageError> {
+    match layouts.iter().find(|(name, ..)| name == reference) {
+        Some((_, path, pick)) => context.base_images.layout_image(path, pick, platform),
+        None => context.base_images.base_image(reference, platform),
+    }
+}
+
+/// Returns the layouts among contexts, by the name that the Dockerfile has for them.
+fn layouts(contexts: &BTreeMap<String, NamedContext>) -> Vec<(Reference, &Path, &Pick)> {
+    let mut layouts = Vec::new();
+    for (name, context) in contexts {
+        if let (NamedContext::Layout(path, pick), Ok(name)) = (context, Reference::parse(name)) {
+            layouts.push((name.or_latest(), path.as_path(), pick));
+        }
+    }
+    layouts
+}
 
 /// Base images that were asked for.
 #[derive(Debug, Default)]
@@ -29,10 +56,11 @@ impl Bases {
         faults: &Faults<'_>,
     ) -> Result<Self, BuildError> {
         let images = plan.images();
+        let layouts = layouts(&faults.options.contexts);
         let fetch = |(reference, platform, span): &(Reference, Platform, Span)| {
             let name = format!("[internal] load metadata for {reference}");
             let step = progress.start(&name);
-            match context.base_images.base_image(reference, platform) {
+            match get(context, &layouts, reference, platform) {
                 Ok(image) => {
                     step.done();
                     Ok((reference.clone(), platform.clone(), image))
@@ -98,8 +126,8 @@ impl Bases {
     pub(crate) fn get(
         &self,
         context: &BuildContext<'_>,
-        reference: &Reference,
-        platform: &Platform,
+        options: &BuildOptions,
+        (reference, platform): (&Reference, &Platform),
     ) -> Result<BaseImage, BaseImageError> {
         let known = self
             .0
@@ -108,7 +136,7 @@ impl Bases {
         match known {
             Some((_, _, image)) => Ok(image.clone()),
             // A trigger of a base image names it.
-            None => context.base_images.base_image(reference, platform),
+            None => get(context, &layouts(&options.contexts), reference, platform),
         }
     }
 

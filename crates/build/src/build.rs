@@ -1,7 +1,5 @@
 //! The whole way from a Dockerfile to an image in the store.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use dockerfile::Dockerfile;
@@ -11,7 +9,8 @@ use oci::{DiffId, ImageId, Platform, Reference};
 use store::{BuildRecord, Timestamp};
 
 use crate::bases::Bases;
-use crate::context::{Context, Digests, read_patterns};
+use crate::context::read_patterns;
+use crate::contexts;
 use crate::export::export;
 use crate::fault::Faults;
 use crate::lower::{Graph, lower};
@@ -19,7 +18,6 @@ use crate::plan::{Plan, PlanOptions, plan};
 use crate::progress::Progress;
 use crate::size::format_size;
 use crate::solve::{self, Environment, Outcome};
-use crate::vertex::{FilesFrom, Operation};
 use crate::{BuildContext, BuildError, BuildOptions, Event, SolveError, variables};
 
 /// What a build gave.
@@ -53,20 +51,21 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     let patterns = load_patterns(options, &progress, |patterns| {
         lint(&dockerfile, &plan_options, (&bases, patterns), &progress)
     })?;
-    let mut images =
-        |reference: &Reference, platform: &Platform| bases.get(context, reference, platform);
+    let mut images = |reference: &Reference, platform: &Platform| {
+        bases.get(context, options, (reference, platform))
+    };
     let graph = lower(&plan, &options.build_args, &mut images)
         .map_err(|located| faults.located(located.map(SolveError::from)))?;
     progress.send(Event::Planned {
         steps: bases.len() + graph.bases.len() + graph.vertices.len() + INTERNAL_STEPS,
     });
-    let directory =
-        Context::open(options.context.as_deref(), patterns).map_err(SolveError::from)?;
-    let digests = Digests::new(&directory, stat_cache(context, options), context.cancel);
-    let mut environment = Environment::new(context, options, (&directory, &digests), &progress);
+    let contexts = contexts::open(context, options, (patterns, &graph), &progress)?;
+    let mut environment = Environment::new(context, options, contexts, &progress);
     environment.base_created = bases.created();
     let outcome = solve_graph(&environment, &graph, &faults);
-    digests.save();
+    for (_, digests) in environment.contexts() {
+        digests.save();
+    }
     let outcome = outcome?;
     let built = export(context, options, (&graph, &outcome), &progress)?;
     let first_tag = options.tags.first().map(Reference::familiar);
@@ -171,13 +170,6 @@ pub(crate) fn findings(
     .map_err(SolveError::CheckDirective)
 }
 
-/// Returns where looks of the context's files are remembered: under its one real path.
-fn stat_cache(context: &BuildContext<'_>, options: &BuildOptions) -> PathBuf {
-    let given = options.context.clone().unwrap_or_default();
-    let real = fs::canonicalize(&given).unwrap_or(given);
-    context.store.stat_cache_path(&real)
-}
-
 fn solve_graph(
     environment: &Environment<'_>,
     graph: &Graph,
@@ -187,13 +179,21 @@ fn solve_graph(
     for base in &graph.bases {
         progress.start(base).done();
     }
-    let reads_context = graph.vertices.iter().any(|vertex| {
-        matches!(&vertex.operation, Operation::Files(files) if files.from == FilesFrom::Context)
-    });
-    let loading = reads_context.then(|| progress.start("[internal] load build context"));
+    let read = contexts::read(graph);
+    let load = |(name, digests)| {
+        let text = match name {
+            None => "[internal] load build context".to_owned(),
+            Some(name) => format!("[context {name}] load from client"),
+        };
+        (progress.start(&text), digests)
+    };
+    let used = environment
+        .contexts()
+        .filter(|(name, _)| read.contains(name));
+    let loading: Vec<_> = used.map(load).collect();
     let looked_up = solve::look_up(environment, graph);
-    if let Some(step) = loading {
-        let size = format_size(usize::try_from(environment.digests.hashed()).unwrap_or(usize::MAX));
+    for (step, digests) in loading {
+        let size = format_size(usize::try_from(digests.hashed()).unwrap_or(usize::MAX));
         step.status(format!("transferring context: {size}"), step.elapsed());
         step.done();
     }

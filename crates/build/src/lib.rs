@@ -12,6 +12,7 @@ mod build;
 mod call;
 mod chmod;
 mod context;
+mod contexts;
 mod copy;
 mod error;
 mod event;
@@ -40,9 +41,12 @@ pub use event::{Event, LogStream, StepId};
 pub use located::Located;
 pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
 pub use options::{
-    BuildContext, BuildOptions, CacheUse, DockerfilePlace, Network, ResultKind, Sandbox, Secret,
+    BuildContext, BuildOptions, CacheUse, DockerfilePlace, NamedContext, Network, ResultKind,
+    Sandbox, Secret,
 };
-pub use plan::{CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, plan};
+pub use plan::{
+    CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, context_name, plan,
+};
 pub use run::RunError;
 pub use vertex::{
     Archives, Cache, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,

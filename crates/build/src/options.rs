@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use oci::{Platform, Reference};
 use runtime::Limits;
+use store::Pick;
 
 use crate::{BaseImages, Event};
 
@@ -22,6 +23,8 @@ pub struct BuildOptions {
     pub dockerfile_place: DockerfilePlace,
     /// The directory that COPY and ADD read; `None` is an empty context.
     pub context: Option<PathBuf>,
+    /// `--build-context`, by the name that [`context_name`](crate::context_name) gives.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// What becomes of the result.
     pub result: ResultKind,
     /// Names for the result.
@@ -48,6 +51,20 @@ pub struct BuildOptions {
     pub secrets: BTreeMap<String, Secret>,
     /// `--ssh`: the sockets of agents, by name.
     pub agents: BTreeMap<String, PathBuf>,
+}
+
+/// What a name stands for that a Dockerfile reads from: it goes before stages and images of that
+/// name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory, less what its `.dockerignore` hides.
+    Directory(PathBuf),
+    /// An image that is found or pulled like others.
+    Image(Reference),
+    /// An image of the OCI layout in this directory.
+    Layout(PathBuf, Pick),
+    /// Nothing.
+    Scratch,
 }
 
 /// What only those steps see that ask for it: it is in no layer, no history and no record.

@@ -68,8 +68,8 @@ pub struct Files {
 /// Where `COPY` and `ADD` read paths.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FilesFrom {
-    /// The build context.
-    Context,
+    /// The build context, or the one with this name.
+    Context(Option<String>),
     /// A stage or an image.
     Origin(Origin),
 }
@@ -79,7 +79,7 @@ impl FilesFrom {
     pub fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Origin(origin) => Some(origin),
-            Self::Context => None,
+            Self::Context(_) => None,
         }
     }
 }
@@ -243,6 +243,14 @@ impl Vertex {
 }
 
 impl Mount {
+    /// Returns where a bind mount reads.
+    pub fn shown_from(&self) -> Option<&FilesFrom> {
+        match &self.kind {
+            MountKind::Bind { from, .. } => Some(from),
+            _ => None,
+        }
+    }
+
     /// Returns the stage or image that it shows or starts with.
     pub fn origin(&self) -> Option<&Origin> {
         match &self.kind {

@@ -25,7 +25,7 @@ const BUFFER_SIZE: usize = 128 << 10;
 /// [`Digests::save`].
 #[derive(Debug)]
 pub(crate) struct Digests<'a> {
-    context: &'a Context,
+    context: Context,
     path: PathBuf,
     cancel: &'a AtomicBool,
     old: OnceLock<Vec<Remembered>>,
@@ -43,7 +43,7 @@ struct Found {
 
 impl<'a> Digests<'a> {
     /// Uses the stat cache at `path`; reading files ends when `cancel` becomes true.
-    pub(crate) fn new(context: &'a Context, path: PathBuf, cancel: &'a AtomicBool) -> Self {
+    pub(crate) fn new(context: Context, path: PathBuf, cancel: &'a AtomicBool) -> Self {
         Self {
             context,
             path,
@@ -53,6 +53,11 @@ impl<'a> Digests<'a> {
             turn: Mutex::default(),
             hashed: AtomicU64::new(0),
         }
+    }
+
+    /// Returns the context.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
     }
 
     /// Returns how many bytes had to be read.

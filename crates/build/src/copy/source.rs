@@ -10,13 +10,13 @@ use layer::{EntryKind, Node, Timestamp, View};
 use oci::{Digest, Hasher};
 
 use super::CopyError;
-use crate::context::{self, Context, ContextFile, Digests};
+use crate::context::{self, ContextFile, Digests};
 
 /// Where files are read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source<'a> {
     /// The build context.
-    Context(&'a Context, &'a Digests<'a>),
+    Context(&'a Digests<'a>),
     /// Layers.
     Layers(&'a View),
 }
@@ -61,7 +61,7 @@ impl Source<'_> {
     /// Returns what messages call it.
     pub(crate) fn label(&self) -> &'static str {
         match self {
-            Self::Context(..) => "context",
+            Self::Context(_) => "context",
             Self::Layers(_) => "stage",
         }
     }
@@ -69,7 +69,7 @@ impl Source<'_> {
     /// Finds `path`, following symbolic links, the last one too.
     pub(crate) fn lookup(&self, path: &[u8]) -> Result<Option<Located>, CopyError> {
         Ok(match self {
-            Self::Context(context, _) => context.lookup(path)?.map(Located::Context),
+            Self::Context(digests) => digests.context().lookup(path)?.map(Located::Context),
             Self::Layers(view) => view
                 .lookup(path)?
                 .map(|node| Located::Layer(Box::new(node))),
@@ -82,12 +82,12 @@ impl Source<'_> {
         directory: &Located,
     ) -> Result<Vec<(Vec<u8>, Located)>, CopyError> {
         match (self, directory) {
-            (Self::Context(context, _), Located::Context(directory)) => {
+            (Self::Context(digests), Located::Context(directory)) => {
                 let skip = match directory.path.len() {
                     0 => 0,
                     length => length + 1,
                 };
-                let listing = context.list(&directory.path)?;
+                let listing = digests.context().list(&directory.path)?;
                 let named = |file: &Arc<ContextFile>| {
                     (file.path[skip..].to_vec(), Located::Context(file.clone()))
                 };
@@ -98,7 +98,7 @@ impl Source<'_> {
                 let named = |(name, node)| (name, Located::Layer(Box::new(node)));
                 Ok(children.into_iter().map(named).collect())
             }
-            (Self::Context(..), Located::Layer(_)) | (Self::Layers(_), Located::Context(_)) => {
+            (Self::Context(_), Located::Layer(_)) | (Self::Layers(_), Located::Context(_)) => {
                 Ok(Vec::new())
             }
         }
@@ -112,7 +112,7 @@ impl Source<'_> {
         };
         let wanted: Vec<Arc<ContextFile>> = files.iter().filter_map(from_context).collect();
         let mut known = match self {
-            Self::Context(_, digests) => {
+            Self::Context(digests) => {
                 let wanted: Vec<&ContextFile> = wanted.iter().map(AsRef::as_ref).collect();
                 digests.of(&wanted)?
             }
@@ -146,8 +146,8 @@ impl Source<'_> {
         sink: &mut dyn FnMut(&mut dyn Read) -> Result<(), CopyError>,
     ) -> Result<(), CopyError> {
         match (content, self) {
-            (Content::Context(listed), Self::Context(directory, _)) => {
-                let mut opened = directory.open_file(listed)?;
+            (Content::Context(listed), Self::Context(digests)) => {
+                let mut opened = digests.context().open_file(listed)?;
                 sink(&mut opened)?;
                 Ok(context::check_unchanged(&opened, listed)?)
             }

@@ -13,7 +13,7 @@ use crate::vertex::{
 };
 
 /// An operation, the text of its history entry, and its name.
-type Step = (Operation, String, String);
+pub(super) type Step = (Operation, String, String);
 
 /// What `COPY` and `ADD` have in common.
 struct CopyFlags<'a> {
@@ -250,13 +250,18 @@ impl Lowering<'_> {
             let written = flag
                 .resolve(&variable, self.plan.escape)
                 .map_err(|error| at(error.into()))?;
-            let origin = match flag.from() {
-                Some(from) => Some(self.source(state, from, span)?),
+            let mut from = match flag.from() {
+                Some(from) => Some(self.files_from(state, from, span)?),
                 None => None,
             };
+            if let (dockerfile::MountKind::Cache { .. }, Some(FilesFrom::Context(Some(name)))) =
+                (&written.kind, &from)
+            {
+                from = Some(FilesFrom::Origin(self.layer_of_context(name, span)));
+            }
             let is_agent = |mount: &&Mount| matches!(mount.kind, MountKind::Ssh { .. });
             let agents = mounts.iter().filter(is_agent).count();
-            mounts.push(mount::lower(written, origin, working_directory, agents).map_err(at)?);
+            mounts.push(mount::lower(written, from, working_directory, agents).map_err(at)?);
         }
         Ok(mounts)
     }
@@ -280,8 +285,8 @@ impl Lowering<'_> {
         let span = instruction.span;
         let at = |error: LowerError| Located::at(span, error);
         let from = match &copy.from {
-            None => FilesFrom::Context,
-            Some(from) => FilesFrom::Origin(self.source(state, from, span)?),
+            None => FilesFrom::Context(None),
+            Some(from) => self.files_from(state, from, span)?,
         };
         if let Some(url) = copy.sources.iter().find(|source| is_url(source)) {
             return Err(Located::at_word(span, url, LowerError::UrlInCopy));
@@ -319,7 +324,7 @@ impl Lowering<'_> {
             parents: false,
             exclude: &add.exclude,
         };
-        let (mut files, text) = self.files(state, &flags, FilesFrom::Context)?;
+        let (mut files, text) = self.files(state, &flags, FilesFrom::Context(None))?;
         files.archives = match add.unpack {
             None => Archives::UnpackLocal,
             Some(true) => Archives::UnpackAll,

@@ -3,18 +3,18 @@
 use dockerfile::MountKind as Written;
 
 use super::{LowerError, metadata};
-use crate::vertex::{Cache, FilesFrom, Mount, MountKind, Origin};
+use crate::vertex::{Cache, FilesFrom, Mount, MountKind};
 
 /// Where secrets are shown that have no target.
 const SECRETS: &str = "/run/secrets";
 /// Where the sockets of agents are shown that have no target; their number follows.
 const AGENTS: &str = "/run/buildkit/ssh_agent.";
 
-/// Completes the mount that was written. `origin` is what its `from` names; `agents` counts the
+/// Completes the mount that was written. `from` is what it names, of a cache a stage or an image; `agents` counts the
 /// agents' sockets that its step has already.
 pub(super) fn lower(
     written: dockerfile::Mount,
-    origin: Option<Origin>,
+    from: Option<FilesFrom>,
     working_directory: &str,
     agents: usize,
 ) -> Result<Mount, LowerError> {
@@ -22,7 +22,7 @@ pub(super) fn lower(
     let given = Some(written.target.as_str()).filter(|target| !target.is_empty());
     let (target, kind) = match written.kind {
         Written::Bind { source, .. } => {
-            let from = origin.map_or(FilesFrom::Context, FilesFrom::Origin);
+            let from = from.unwrap_or(FilesFrom::Context(None));
             let source = metadata::clean(&source);
             (
                 Some(absolute(&written.target)),
@@ -41,7 +41,7 @@ pub(super) fn lower(
                     true => metadata::clean(&id),
                     false => id,
                 },
-                from: origin,
+                from: from.as_ref().and_then(FilesFrom::origin).cloned(),
                 source: metadata::clean(&source),
                 sharing,
                 owner,

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use dockerfile::{Instruction, Span, Spanned};
 use oci::{History, ImageConfig, ImageId, Platform, Reference};
 
+use super::instruction::Step;
 use super::{LowerError, metadata};
 use crate::located::Located;
 use crate::plan::{CopyFrom, Plan, StageBase};
 use crate::variables::Variables;
-use crate::vertex::{Operation, Origin, Vertex};
+use crate::vertex::{
+    Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Operation, Origin, Vertex,
+};
 use crate::{BaseImage, BaseImageError};
 
 /// The comment of history entries that a build makes.
@@ -156,19 +159,24 @@ impl Lowering<'_> {
                     | Instruction::Workdir(_)
             )
         };
-        let is_image = matches!(stage.base, StageBase::Image(_));
+        let has_base = matches!(stage.base, StageBase::Image(_) | StageBase::Context(_));
         let own_steps = stage.instructions.iter().filter(makes_layer).count();
         let mut state = StageState {
             index,
             lowered,
             cmd: metadata::CmdOrigin::Inherited,
             label: plan.label(index),
-            steps: usize::from(is_image) + own_steps + triggers.len(),
+            steps: usize::from(has_base) + own_steps + triggers.len(),
             next_step: 1,
         };
         if let StageBase::Image(reference) = &stage.base {
             let name = state.step_name(&format!("FROM {reference}"), Written::Here);
             self.bases.push(name);
+        }
+        if let StageBase::Context(name) = &stage.base {
+            let created_by = format!("FROM {name} # context");
+            let step = (all_of_context(name), created_by, format!("FROM {name}"));
+            self.add_step(&mut state, step, (stage.span, Written::Here));
         }
         for instruction in &triggers {
             self.instruction(&mut state, instruction, Written::OnBuild)?;
@@ -190,7 +198,7 @@ impl Lowering<'_> {
                 lowered.env.inherit(&lowered.config.config.env);
                 Ok(lowered)
             }
-            StageBase::Scratch => {
+            StageBase::Scratch | StageBase::Context(_) => {
                 let mut config = ImageConfig::scratch(&plan.platform);
                 "/".clone_into(&mut config.config.working_dir);
                 Ok(start(config, None))
@@ -216,28 +224,30 @@ impl Lowering<'_> {
         })
     }
 
-    /// Returns the content that `--from` names.
-    pub(super) fn source(
+    /// Returns where `--from` reads.
+    pub(super) fn files_from(
         &mut self,
         state: &StageState,
         from: &str,
         span: Span,
-    ) -> Result<Origin, Located<LowerError>> {
+    ) -> Result<FilesFrom, Located<LowerError>> {
         let from = self
             .plan
             .resolve_from(from, state.index, span)
             .map_err(|located| located.map(LowerError::from))?;
-        match from {
-            CopyFrom::Scratch => Ok(Origin::Layers(Vec::new())),
-            CopyFrom::Stage(index) => Ok(self.stage(index)?.origin),
+        let origin = match from {
+            CopyFrom::Context(name) => return Ok(FilesFrom::Context(Some(name))),
+            CopyFrom::Scratch => Origin::Layers(Vec::new()),
+            CopyFrom::Stage(index) => self.stage(index)?.origin,
             CopyFrom::Image(reference) => {
                 let platform = self.plan.platform.clone();
                 let image = self
                     .image(&reference, &platform)
                     .map_err(|error| Located::at(span, error))?;
-                Ok(Origin::Layers(image.config.rootfs.diff_ids))
+                Origin::Layers(image.config.rootfs.diff_ids)
             }
-        }
+        };
+        Ok(FilesFrom::Origin(origin))
     }
 
     fn instruction(
@@ -247,34 +257,71 @@ impl Lowering<'_> {
         written: Written,
     ) -> Result<(), Located<LowerError>> {
         let lowered = self.lower_instruction(state, instruction)?;
-        let Some((operation, created_by, name)) = lowered else {
-            return Ok(());
-        };
-        let key = (state.lowered.origin.clone(), operation);
+        if let Some(step) = lowered {
+            self.add_step(state, step, (instruction.span, written));
+        }
+        Ok(())
+    }
+
+    fn add_step(
+        &mut self,
+        state: &mut StageState,
+        (operation, created_by, name): Step,
+        (span, written): (Span, Written),
+    ) {
         let name = state.step_name(&name, written);
-        let vertex = match self.known.get(&key) {
-            Some(vertex) => *vertex,
-            None => {
-                self.vertices.push(Vertex {
-                    origin: key.0.clone(),
-                    operation: key.1.clone(),
-                    name,
-                    span: instruction.span,
-                    instruction: created_by.clone(),
-                    stage: self.plan.stages[state.index]
-                        .name
-                        .clone()
-                        .unwrap_or_default(),
-                });
-                self.known.insert(key, self.vertices.len() - 1);
-                self.vertices.len() - 1
-            }
-        };
+        let stage = &self.plan.stages[state.index];
+        let vertex = self.vertex(Vertex {
+            origin: state.lowered.origin.clone(),
+            operation,
+            name,
+            span,
+            instruction: created_by.clone(),
+            stage: stage.name.clone().unwrap_or_default(),
+        });
         state.lowered.origin = Origin::Vertex(vertex);
         let entry = PlannedHistory::Layer { created_by, vertex };
         state.lowered.history.push(entry);
-        Ok(())
     }
+
+    /// Returns the content of a context as one layer.
+    pub(super) fn layer_of_context(&mut self, name: &str, span: Span) -> Origin {
+        Origin::Vertex(self.vertex(Vertex {
+            origin: Origin::Layers(Vec::new()),
+            operation: all_of_context(name),
+            name: format!("[context {name}] copy to a layer"),
+            span,
+            instruction: format!("FROM {name} # context"),
+            stage: String::new(),
+        }))
+    }
+
+    /// Returns the index of a vertex, which is added unless one does the same.
+    fn vertex(&mut self, vertex: Vertex) -> usize {
+        let key = (vertex.origin.clone(), vertex.operation.clone());
+        *self.known.entry(key).or_insert_with(|| {
+            self.vertices.push(vertex);
+            self.vertices.len() - 1
+        })
+    }
+}
+
+/// The copy that makes a stage of a context.
+fn all_of_context(name: &str) -> Operation {
+    Operation::Files(Files {
+        from: FilesFrom::Context(Some(name.to_owned())),
+        items: vec![Item::Path("/".to_owned())],
+        destination: Destination {
+            path: "/".to_owned(),
+            form: DestinationForm::Directory,
+        },
+        owner: None,
+        mode: None,
+        exclude: Vec::new(),
+        archives: Archives::Keep,
+        link: Link::Apart,
+        checksum: None,
+    })
 }
 
 impl StageState {

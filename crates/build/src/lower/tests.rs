@@ -43,6 +43,7 @@ fn graph_of(
     let options = PlanOptions {
         target,
         build_args: &args,
+        contexts: &BTreeMap::new(),
         platform: &platform,
         build_platform: &platform,
     };
@@ -74,7 +75,7 @@ fn render(graph: &Graph) -> String {
             Operation::Workdir(step) => format!("workdir {} {}", step.path, step.user),
             Operation::Files(files) => {
                 let from = match &files.from {
-                    FilesFrom::Context => "context".to_owned(),
+                    FilesFrom::Context(_) => "context".to_owned(),
                     FilesFrom::Origin(from) => origin(from),
                 };
                 let items: Vec<String> = files
@@ -306,6 +307,7 @@ fn history_explains_exactly_the_layers_of_the_base() {
         let options = PlanOptions {
             target: None,
             build_args: &args,
+            contexts: &BTreeMap::new(),
             platform: &platform,
             build_platform: &platform,
         };

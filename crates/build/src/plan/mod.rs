@@ -4,4 +4,4 @@ mod error;
 mod stages;
 
 pub use error::PlanError;
-pub use stages::{CopyFrom, Plan, PlanOptions, PlannedStage, StageBase, plan};
+pub use stages::{CopyFrom, Plan, PlanOptions, PlannedStage, StageBase, context_name, plan};

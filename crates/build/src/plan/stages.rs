@@ -6,9 +6,9 @@ use dockerfile::{Arg, Dockerfile, Instruction, Span, Spanned, Stage};
 use oci::{Platform, Reference};
 
 use super::PlanError;
-use crate::BuildOptions;
 use crate::located::Located;
 use crate::variables::{self, Variables};
+use crate::{BuildOptions, NamedContext};
 
 /// What a plan depends on besides the Dockerfile.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +17,8 @@ pub struct PlanOptions<'a> {
     pub target: Option<&'a str>,
     /// `--build-arg`, by name.
     pub build_args: &'a BTreeMap<String, String>,
+    /// `--build-context`, by name.
+    pub contexts: &'a BTreeMap<String, NamedContext>,
     /// What to build for.
     pub platform: &'a Platform,
     /// What the build runs on.
@@ -29,6 +31,7 @@ impl<'a> PlanOptions<'a> {
         Self {
             target: options.target.as_deref(),
             build_args: &options.build_args,
+            contexts: &options.contexts,
             platform: &options.platform,
             build_platform,
         }
@@ -47,6 +50,8 @@ pub struct Plan {
     /// What to build for.
     pub platform: Platform,
     pub(crate) globals: Variables,
+    /// What the names of contexts stand for.
+    contexts: BTreeMap<String, StageBase>,
 }
 
 /// One stage, with its `FROM` expanded.
@@ -76,6 +81,8 @@ pub enum StageBase {
     Stage(usize),
     /// An image.
     Image(Reference),
+    /// The directory of the context with this name.
+    Context(String),
 }
 
 /// What `--from` of `COPY`, or `from` of a mount, reads.
@@ -85,8 +92,31 @@ pub enum CopyFrom {
     Stage(usize),
     /// An image.
     Image(Reference),
+    /// The directory of the context with this name.
+    Context(String),
     /// `scratch`: nothing.
     Scratch,
+}
+
+impl From<StageBase> for CopyFrom {
+    fn from(base: StageBase) -> Self {
+        match base {
+            StageBase::Scratch => Self::Scratch,
+            StageBase::Stage(index) => Self::Stage(index),
+            StageBase::Image(reference) => Self::Image(reference),
+            StageBase::Context(name) => Self::Context(name),
+        }
+    }
+}
+
+/// Returns the name under which a context is found: that of an image, without docker's registry
+/// and without `latest`; `None` when it cannot be one.
+pub fn context_name(text: &str) -> Option<String> {
+    let name = Reference::parse(text).ok()?.familiar();
+    Some(match name.strip_suffix(":latest") {
+        Some(short) => short.to_owned(),
+        None => name,
+    })
 }
 
 /// Finds the stages of a Dockerfile, what each starts from, and which ones the target needs.
@@ -109,18 +139,19 @@ pub fn plan(
     for arg in &dockerfile.global_args {
         declare_global(&mut globals, arg, options.build_args, escape)?;
     }
-    let mut stages: Vec<PlannedStage> = Vec::new();
-    for stage in &dockerfile.stages {
-        let planned = plan_stage(stage, &stages, &globals, (escape, options.platform))?;
-        stages.push(planned);
-    }
     let mut plan = Plan {
-        target: find_target(&stages, options.target)?,
-        stages,
+        target: 0,
+        stages: Vec::new(),
         escape,
         platform: options.platform.clone(),
         globals,
+        contexts: contexts(options.contexts),
     };
+    for stage in &dockerfile.stages {
+        let planned = plan.plan_stage(stage)?;
+        plan.stages.push(planned);
+    }
+    plan.target = find_target(&plan.stages, options.target)?;
     plan.mark_needed()?;
     Ok(plan)
 }
@@ -186,11 +217,59 @@ impl Plan {
                 from: from.to_owned(),
                 stage: self.label(index),
             })),
-            None if from == SCRATCH => Ok(CopyFrom::Scratch),
-            None => image(from)
-                .map(CopyFrom::Image)
-                .map_err(|error| Located::at_word(span, from, error)),
+            None => self.elsewhere(from).map(CopyFrom::from).map_err(fault),
         }
+    }
+
+    /// Finds what a name stands for that is no stage.
+    fn elsewhere(&self, name: &str) -> Result<StageBase, PlanError> {
+        if name == SCRATCH {
+            return Ok(StageBase::Scratch);
+        }
+        match self.context(name) {
+            Some(base) => Ok(base),
+            None => image(name).map(StageBase::Image),
+        }
+    }
+
+    fn context(&self, name: &str) -> Option<StageBase> {
+        self.contexts.get(&context_name(name)?).cloned()
+    }
+
+    fn plan_stage(&self, stage: &Stage) -> Result<PlannedStage, Located<PlanError>> {
+        let at = |error| Located::at_word(stage.span, &stage.base, error);
+        let (globals, escape) = (&self.globals, self.escape);
+        let base = globals
+            .expand(&stage.base, escape)
+            .map_err(|error| at(error.into()))?;
+        if base.is_empty() {
+            return Err(at(PlanError::BlankBase(stage.base.clone())));
+        }
+        // A context takes the place of the whole stage that has its name.
+        let replaced = stage.name.as_deref().and_then(|name| self.context(name));
+        let instructions = match replaced {
+            Some(_) => Vec::new(),
+            None => stage.instructions.clone(),
+        };
+        let base = match (replaced, find_base_stage(&self.stages, &base)) {
+            (Some(replaced), _) => replaced,
+            (None, Some(index)) => StageBase::Stage(index),
+            (None, None) => self.elsewhere(&base).map_err(at)?,
+        };
+        let platform = match (&stage.platform, &base) {
+            (Some(expression), _) => parse_platform(expression, globals, escape)
+                .map_err(|error| Located::at_word(stage.span, expression, error))?,
+            (None, StageBase::Stage(index)) => self.stages[*index].platform.clone(),
+            (None, _) => self.platform.clone(),
+        };
+        Ok(PlannedStage {
+            name: stage.name.clone(),
+            base,
+            platform,
+            instructions,
+            span: stage.span,
+            needed: false,
+        })
     }
 
     fn mark_needed(&mut self) -> Result<(), Located<PlanError>> {
@@ -253,40 +332,6 @@ fn declare_global(
     Ok(())
 }
 
-fn plan_stage(
-    stage: &Stage,
-    earlier: &[PlannedStage],
-    globals: &Variables,
-    (escape, target): (char, &Platform),
-) -> Result<PlannedStage, Located<PlanError>> {
-    let at = |error| Located::at_word(stage.span, &stage.base, error);
-    let base = globals
-        .expand(&stage.base, escape)
-        .map_err(|error| at(error.into()))?;
-    if base.is_empty() {
-        return Err(at(PlanError::BlankBase(stage.base.clone())));
-    }
-    let base = match find_base_stage(earlier, &base) {
-        Some(index) => StageBase::Stage(index),
-        None if base == SCRATCH => StageBase::Scratch,
-        None => StageBase::Image(image(&base).map_err(at)?),
-    };
-    let platform = match (&stage.platform, &base) {
-        (Some(expression), _) => parse_platform(expression, globals, escape)
-            .map_err(|error| Located::at_word(stage.span, expression, error))?,
-        (None, StageBase::Stage(index)) => earlier[*index].platform.clone(),
-        (None, _) => target.clone(),
-    };
-    Ok(PlannedStage {
-        name: stage.name.clone(),
-        base,
-        platform,
-        instructions: stage.instructions.clone(),
-        span: stage.span,
-        needed: false,
-    })
-}
-
 fn parse_platform(
     expression: &str,
     globals: &Variables,
@@ -308,6 +353,21 @@ fn image(text: &str) -> Result<Reference, PlanError> {
         source,
     };
     Ok(Reference::parse(text).map_err(invalid)?.or_latest())
+}
+
+/// Returns what the names of contexts stand for.
+fn contexts(contexts: &BTreeMap<String, NamedContext>) -> BTreeMap<String, StageBase> {
+    let base = |(name, context): (&String, &NamedContext)| {
+        let base = match context {
+            NamedContext::Directory(_) => StageBase::Context(name.clone()),
+            NamedContext::Image(reference) => StageBase::Image(reference.clone()),
+            // It goes by its name until it is loaded.
+            NamedContext::Layout(..) => StageBase::Image(image(name).ok()?),
+            NamedContext::Scratch => StageBase::Scratch,
+        };
+        Some((name.clone(), base))
+    };
+    contexts.iter().filter_map(base).collect()
 }
 
 /// Finds the stage that `FROM` names. Names of stages are kept in lower case, and BuildKit takes

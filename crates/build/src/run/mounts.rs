@@ -78,7 +78,7 @@ impl Preparation<'_> {
             MountKind::Bind { from, source } => {
                 let directory = self.directory(&format!("bind-{index}"))?;
                 match from {
-                    FilesFrom::Context => self.context(index, mount, &directory)?,
+                    FilesFrom::Context(_) => self.context(index, mount, &directory)?,
                     FilesFrom::Origin(_) => {
                         (self.layers(mount, layers, &directory)?, source.clone())
                     }

@@ -1,5 +1,6 @@
 //! What the steps of one build share.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use layer::{LayerDir, Timestamp, View};
 use oci::DiffId;
 
-use crate::context::{Context, Digests};
+use crate::context::Digests;
 use crate::progress::Progress;
 use crate::{BuildContext, BuildOptions, DockerfilePlace, SolveError, git};
 
@@ -22,8 +23,8 @@ const EARLIEST: Timestamp = Timestamp {
 pub(crate) struct Environment<'a> {
     pub(crate) build: &'a BuildContext<'a>,
     pub(crate) options: &'a BuildOptions,
-    pub(crate) context: &'a Context,
-    pub(crate) digests: &'a Digests<'a>,
+    /// The build context and those with a name.
+    contexts: BTreeMap<Option<String>, Digests<'a>>,
     pub(crate) progress: &'a Progress<'a>,
     /// When the base of the result was made: a last resort for the epoch.
     pub(crate) base_created: Option<Timestamp>,
@@ -37,19 +38,29 @@ impl<'a> Environment<'a> {
     pub(crate) fn new(
         build: &'a BuildContext<'a>,
         options: &'a BuildOptions,
-        (context, digests): (&'a Context, &'a Digests<'a>),
+        contexts: BTreeMap<Option<String>, Digests<'a>>,
         progress: &'a Progress<'a>,
     ) -> Self {
         Self {
             build,
             options,
-            context,
-            digests,
+            contexts,
             progress,
             base_created: None,
             epoch: OnceLock::new(),
             failed: AtomicBool::new(false),
         }
+    }
+
+    /// Returns the context with this name, without one the build context.
+    pub(crate) fn context(&self, name: &Option<String>) -> &Digests<'a> {
+        (self.contexts.get(name)).expect("invariant: the contexts of all vertices are open")
+    }
+
+    /// Returns all contexts.
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = (Option<&str>, &Digests<'a>)> {
+        let name = |(name, digests)| (Option::as_deref(name), digests);
+        self.contexts.iter().map(name)
     }
 
     /// Tells whether the user, or a step that failed, has ended the build.
@@ -77,7 +88,10 @@ impl<'a> Environment<'a> {
                 nanoseconds: 0,
             },
             None => {
-                let newest = self.context.newest()?.max(self.dockerfile_time());
+                let mut newest = self.dockerfile_time();
+                for digests in self.contexts.values() {
+                    newest = newest.max(digests.context().newest()?);
+                }
                 newest.or(self.base_created).unwrap_or(EARLIEST)
             }
         };

@@ -25,11 +25,16 @@ const UNNAMED: &str = "__unnamed__";
 
 /// What a step copies.
 pub(crate) struct Inputs {
-    /// The layers that `--from` names.
-    view: Option<View>,
+    place: Place,
     items: Vec<Input>,
     /// A line for each file: the ingredients of the key.
     pub(super) lines: Vec<String>,
+}
+
+/// Where a step reads.
+enum Place {
+    Context(Option<String>),
+    Layers(View),
 }
 
 enum Input {
@@ -49,12 +54,12 @@ impl Inputs {
         files: &Files,
         source: &[DiffId],
     ) -> Result<Self, SolveError> {
-        let view = match files.from {
-            FilesFrom::Context => None,
-            FilesFrom::Origin(_) => Some(environment.view(source)?),
+        let place = match &files.from {
+            FilesFrom::Context(name) => Place::Context(name.clone()),
+            FilesFrom::Origin(_) => Place::Layers(environment.view(source)?),
         };
         let mut inputs = Self {
-            view,
+            place,
             items: Vec::new(),
             lines: Vec::new(),
         };
@@ -85,9 +90,9 @@ impl Inputs {
     }
 
     fn source<'b>(&'b self, environment: &'b Environment<'_>) -> Source<'b> {
-        match &self.view {
-            Some(view) => Source::Layers(view),
-            None => Source::Context(environment.context, environment.digests),
+        match &self.place {
+            Place::Layers(view) => Source::Layers(view),
+            Place::Context(name) => Source::Context(environment.context(name)),
         }
     }
 
@@ -179,7 +184,10 @@ const READ_AHEAD: usize = 256;
 /// Reads what a step will copy from the context, while others run. A failure is the step's to
 /// tell, when its turn comes.
 pub(super) fn read_ahead(environment: &Environment<'_>, files: &Files) -> Result<(), SolveError> {
-    let source = Source::Context(environment.context, environment.digests);
+    let FilesFrom::Context(name) = &files.from else {
+        return Ok(());
+    };
+    let source = Source::Context(environment.context(name));
     let exclude = Patterns::new(&files.exclude).map_err(CopyError::from)?;
     for item in &files.items {
         for selection in select(&source, item, &exclude)? {
@@ -235,7 +243,7 @@ fn open_archive(
         return Ok(None);
     };
     let opened = match &file.content {
-        Content::Context(listed) => environment.context.open_file(listed)?,
+        Content::Context(listed) => environment.context(&None).context().open_file(listed)?,
         Content::Spooled(file, 0) => file.try_clone().map_err(CopyError::Scratch)?,
         Content::Spooled(..) | Content::None | Content::Layer(_) | Content::Inline(_) => {
             return Ok(None);

@@ -26,7 +26,7 @@ impl MountInputs {
         let mut inputs = Self::default();
         for (index, mount) in step.mounts.iter().enumerate() {
             if let MountKind::Bind { from, source } = &mount.kind
-                && *from == FilesFrom::Context
+                && from.origin().is_none()
             {
                 inputs.find(environment, index, (from, source), &[])?;
             }

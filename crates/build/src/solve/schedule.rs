@@ -13,7 +13,7 @@ use super::files;
 use super::step::{self, Layer, Lookup, Missing, Stacks};
 use crate::SolveError;
 use crate::lower::Graph;
-use crate::vertex::{Files, FilesFrom, Operation, Origin, Vertex};
+use crate::vertex::{Files, Operation, Origin, Vertex};
 
 /// What solving gave.
 #[derive(Debug, Default)]
@@ -286,7 +286,7 @@ fn needed(graph: &Graph) -> Vec<usize> {
 /// Returns those of the vertices that copy from the context.
 fn context_files<'g>(graph: &'g Graph, vertices: &[usize]) -> Vec<&'g Files> {
     let of = |index: &usize| match &graph.vertices[*index].operation {
-        Operation::Files(files) if files.from == FilesFrom::Context => Some(files),
+        Operation::Files(files) if files.from.origin().is_none() => Some(files),
         Operation::Files(_) | Operation::Run(_) | Operation::Workdir(_) => None,
     };
     vertices.iter().filter_map(of).collect()

@@ -96,7 +96,7 @@ pub(super) fn look_up(
         Operation::Workdir(step) => (Key::workdir(step, parent, epoch), None, None),
         Operation::Files(files) => {
             let shortcut = match files.from {
-                FilesFrom::Context => None,
+                FilesFrom::Context(_) => None,
                 FilesFrom::Origin(_) => {
                     Some(Key::files_of_layers(files, parent, stacks.source(), epoch))
                 }

@@ -14,7 +14,7 @@ use build::{
 };
 use layer::{Entry, EntryKind, Form, LayerDir, LayerWriter, Node, Timestamp, View};
 use oci::{DiffId, Digest, History, ImageConfig, Platform, Reference};
-use store::{NewImage, NewLayer, Store};
+use store::{NewImage, NewLayer, Pick, Store};
 
 /// When every file of a base image changed.
 pub(crate) const BASE_TIME: i64 = 1_500_000_000;
@@ -37,6 +37,19 @@ impl BaseImages for Images {
     fn base_image(&self, name: &Reference, _: &Platform) -> Result<BaseImage, BaseImageError> {
         let found = self.images.get(&name.familiar()).cloned();
         found.ok_or_else(|| "not found".into())
+    }
+
+    fn layout_image(
+        &self,
+        path: &Path,
+        pick: &Pick,
+        _: &Platform,
+    ) -> Result<BaseImage, BaseImageError> {
+        let found = self
+            .images
+            .get(&format!("{} {pick:?}", path.display()))
+            .cloned();
+        found.ok_or_else(|| "no such layout".into())
     }
 
     fn download(&self, url: &str) -> Result<Download, BaseImageError> {
@@ -165,6 +178,13 @@ impl Bench {
             .insert(familiar, BaseImage { id, config });
     }
 
+    /// Makes an image of an OCI layout: its directory, and which image is picked.
+    pub(crate) fn layout(&mut self, place: &str, files: &[(Entry, Vec<u8>)]) {
+        self.image("layout", files, |_| {});
+        let image = self.images.images.remove("layout:latest").expect("made");
+        self.images.images.insert(place.to_owned(), image);
+    }
+
     /// Makes the result of a build a base image.
     pub(crate) fn base(&mut self, name: &str, built: &Built) {
         let config = ImageConfig::parse(&built.config).expect("valid");
@@ -207,6 +227,7 @@ impl Bench {
             dockerfile_name: "Dockerfile".to_owned(),
             dockerfile_place: DockerfilePlace::Nowhere,
             context: Some(self.context()),
+            contexts: BTreeMap::new(),
             result: build::ResultKind::Image,
             tags: vec![Reference::parse("result").expect("valid").or_latest()],
             build_args: BTreeMap::new(),

@@ -20,7 +20,7 @@ use super::build_call::Call;
 use super::build_display::{BuildDisplay, Style, watch};
 use super::build_output::{Outputs, write_archives};
 use super::build_secrets;
-use super::build_source::source;
+use super::build_source::{named_contexts, source};
 use super::command::{Arity, Command};
 use super::environment::variable;
 use super::error::{CommandError, Exit, Voice, os_text};
@@ -43,6 +43,11 @@ pub(crate) const COMMAND: Command = Command {
             "Add a custom host-to-IP mapping (format: \"host:ip\")",
         ),
         Flag::many("build-arg", "list", "Set build-time variables"),
+        Flag::many(
+            "build-context",
+            "stringArray",
+            "Additional build contexts (e.g., name=path)",
+        ),
         Flag::one(
             "call",
             "string",
@@ -135,7 +140,6 @@ pub(crate) const COMMAND: Command = Command {
         "allow",
         "annotation",
         "attest",
-        "build-context",
         "builder",
         "cache-from",
         "cache-to",
@@ -161,7 +165,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     refuse_attestations(arguments)?;
     let style = style(arguments, session)?;
     let mut outputs = Outputs::read(arguments)?;
-    let (mut options, remote) = options(arguments, session)?;
+    let (mut options, fetched) = options(arguments, session)?;
     for name in &outputs.names {
         options.tags.push(parse_tag(name)?);
     }
@@ -183,7 +187,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     let mut display = BuildDisplay::new(style);
     let writing = (pull, outputs.files.as_mut_slice());
     let result = watch(session.engine()?, &options, writing, &mut display)?;
-    drop(remote);
+    drop(fetched);
     match result {
         Ok(built) => {
             display.succeed();
@@ -290,11 +294,11 @@ fn refuse_attestations(arguments: &Arguments) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Returns what is to be built, and the context when it had to be fetched.
+/// Returns what is to be built, and the contexts that had to be fetched.
 fn options(
     arguments: &Arguments,
     session: &Session,
-) -> Result<(BuildOptions, Option<RemoteContext>), CommandError> {
+) -> Result<(BuildOptions, Vec<RemoteContext>), CommandError> {
     let tags = arguments
         .all("tag")
         .map(parse_tag)
@@ -319,12 +323,15 @@ fn options(
     let sandbox = sandbox(arguments)?;
     // Last: what is fetched is fetched for a command that is right.
     let context = arguments.positional[0].as_str();
+    let (contexts, mut fetched) = named_contexts(arguments, session)?;
     let source = source(context, arguments.text("file"), session)?;
+    fetched.extend(source.remote);
     let options = BuildOptions {
         dockerfile: source.dockerfile,
         dockerfile_name: source.name,
         dockerfile_place: source.place,
         context: source.context,
+        contexts,
         result: ResultKind::Image,
         tags,
         build_args,
@@ -349,7 +356,7 @@ fn options(
         secrets,
         agents,
     };
-    Ok((options, source.remote))
+    Ok((options, fetched))
 }
 
 fn sandbox(arguments: &Arguments) -> Result<Sandbox, CommandError> {

@@ -1,15 +1,19 @@
 //! Where a build reads its Dockerfile and its context.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use build::DockerfilePlace;
+use build::{DockerfilePlace, NamedContext, context_name};
+use oci::Reference;
+use store::Pick;
 use strata::describe;
 use strata::ops::build_context::{GitSource, RemoteContext, RemoteContextError};
 
 use super::build::{failed, open_error};
 use super::error::CommandError;
+use super::flags::Arguments;
 use super::session::Session;
 
 /// A Dockerfile may be this long.
@@ -75,6 +79,87 @@ pub(super) fn source(
         context: Some(directory.to_owned()),
         remote: None,
     })
+}
+
+/// Reads `--build-context`; what had to be fetched stays as long as what comes with the contexts.
+pub(super) fn named_contexts(
+    arguments: &Arguments,
+    session: &Session,
+) -> Result<(BTreeMap<String, NamedContext>, Vec<RemoteContext>), CommandError> {
+    let mut contexts = BTreeMap::new();
+    let mut fetched = Vec::new();
+    for text in arguments.all("build-context") {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(failed(&format!(
+                "invalid context value: {text}, expected key=value"
+            )));
+        };
+        let Some(name) = context_name(name) else {
+            return Err(failed(&format!("invalid context name {name}")));
+        };
+        let mut keep = |remote: Result<RemoteContext, RemoteContextError>| {
+            let remote = remote.map_err(|error| context_failed(&name, &describe(&error)))?;
+            let directory = remote.directory().to_owned();
+            fetched.push(remote);
+            Ok::<_, CommandError>(NamedContext::Directory(directory))
+        };
+        let context = if let Some(image) = value.strip_prefix("docker-image:") {
+            image_context(&name, image.trim_start_matches("//"))?
+        } else if let Some(path) = value.strip_prefix("oci-layout:") {
+            layout_context(&name, path.trim_start_matches("//"))?
+        } else if let Some(repository) = GitSource::parse(value) {
+            keep(RemoteContext::clone_git(session.store()?, &repository))?
+        } else if value.starts_with("http://") || value.starts_with("https://") {
+            let download = session.engine()?.client()?.download(value)?;
+            keep(RemoteContext::download(session.store()?, download))?
+        } else if ["target:", "input:"]
+            .iter()
+            .any(|kind| value.starts_with(kind))
+        {
+            return Err(context_failed(&name, "only docker's bake knows targets"));
+        } else {
+            let path = PathBuf::from(value);
+            if !path.is_dir() {
+                return Err(context_failed(&name, &format!("no directory {value:?}")));
+            }
+            NamedContext::Directory(path)
+        };
+        contexts.insert(name, context);
+    }
+    Ok((contexts, fetched))
+}
+
+fn context_failed(name: &str, reason: &str) -> CommandError {
+    failed(&format!("failed to get build context {name}: {reason}"))
+}
+
+fn image_context(name: &str, image: &str) -> Result<NamedContext, CommandError> {
+    if image == "scratch" {
+        return Ok(NamedContext::Scratch);
+    }
+    let reference = Reference::parse(image)
+        .map_err(|error| context_failed(name, &format!("invalid image name {image:?}: {error}")))?;
+    Ok(NamedContext::Image(reference.or_latest()))
+}
+
+/// Reads `PATH[:TAG][@DIGEST]`.
+fn layout_context(name: &str, layout: &str) -> Result<NamedContext, CommandError> {
+    let (path, digest) = match layout.split_once('@') {
+        Some((path, digest)) => (path, Some(digest)),
+        None => (layout, None),
+    };
+    let last = path.rfind('/').map_or(0, |slash| slash + 1);
+    let (path, tag) = match path[last..].split_once(':') {
+        Some((file, tag)) => (&path[..last + file.len()], tag),
+        None => (path, "latest"),
+    };
+    let pick = match digest {
+        None => Pick::Name(tag.to_owned()),
+        Some(digest) => Pick::Digest(digest.parse().map_err(|error| {
+            context_failed(name, &format!("invalid digest {digest:?}: {error}"))
+        })?),
+    };
+    Ok(NamedContext::Layout(PathBuf::from(path), pick))
 }
 
 /// Reads an archive, which is the context, or else a Dockerfile without one.

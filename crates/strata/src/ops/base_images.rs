@@ -1,12 +1,13 @@
 //! Where a build takes base images and downloads from: the store, then the registries.
 
 use std::error::Error;
+use std::path::Path;
 
 use build::{BaseImage, BaseImageError, BaseImages, Download};
 use oci::{Platform, Reference};
-use store::ResolveError;
+use store::{Pick, ResolveError};
 
-use super::pull;
+use super::{load, pull};
 use crate::{Engine, describe};
 
 /// When the registry is asked for a base image.
@@ -59,6 +60,24 @@ impl BaseImages for EngineImages<'_> {
         let base = self.find(reference, platform)?;
         self.engine.store().touch_image(&base.id)?;
         Ok(base)
+    }
+
+    fn layout_image(
+        &self,
+        path: &Path,
+        pick: &Pick,
+        platform: &Platform,
+    ) -> Result<BaseImage, BaseImageError> {
+        let store = self.engine.store();
+        let loaded = load::load_layout_image(store, path, pick, platform);
+        let id = loaded.map_err(|error| {
+            let (path, reason) = (path.display(), describe(&error));
+            Described(format!("cannot load the OCI layout `{path}`: {reason}"))
+        })?;
+        Ok(BaseImage {
+            id,
+            config: store.image_config(&id)?,
+        })
     }
 
     fn download(&self, url: &str) -> Result<Download, BaseImageError> {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -174,6 +175,26 @@ impl RemoteContext {
             }
         };
         settle(&repository, UNIX_EPOCH + Duration::from_secs(seconds))?;
+        Ok(Self {
+            store: store.clone(),
+            directory,
+            _scratch: scratch,
+        })
+    }
+
+    /// Keeps what a stream gives as the only file of a directory, named `context`, as BuildKit does
+    /// with a URL.
+    pub fn download(store: &Store, mut stream: impl Read) -> Result<Self, RemoteContextError> {
+        let scratch = store.scratch()?;
+        let directory = scratch.path().join("context");
+        fs::create_dir(&directory).map_err(write_error(&directory))?;
+        let path = directory.join("context");
+        let mut file = File::create_new(&path).map_err(write_error(&path))?;
+        io::copy(&mut stream, &mut file).map_err(RemoteContextError::Read)?;
+        // The time of the download says nothing of what was downloaded.
+        let modified = file.set_modified(UNIX_EPOCH);
+        let mode = file.set_permissions(fs::Permissions::from_mode(0o600));
+        modified.and(mode).map_err(write_error(&path))?;
         Ok(Self {
             store: store.clone(),
             directory,

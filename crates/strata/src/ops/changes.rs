@@ -47,6 +47,7 @@ pub fn apply(config: &RunConfig, changes: &[String]) -> Result<RunConfig, Change
         &PlanOptions {
             target: None,
             build_args: &none,
+            contexts: &BTreeMap::new(),
             platform: &platform,
             build_platform: &platform,
         },

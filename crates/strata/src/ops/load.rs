@@ -5,8 +5,8 @@ use std::path::Path;
 
 use oci::{ImageId, Platform, Reference};
 use store::{
-    Archive, ArchiveError, Copied, CopyError, CopyOptions, Event, Store, StoreError, StoreTarget,
-    copy, until_named,
+    Archive, ArchiveError, Copied, CopyError, CopyOptions, Event, Pick, Store, StoreError,
+    StoreTarget, copy, until_named,
 };
 
 use super::layers::{decompress, unpack};
@@ -83,6 +83,27 @@ pub fn load(
         drop(lock);
         Ok(loaded)
     })
+}
+
+/// Copies an image of the OCI layout in the directory `path` to the store, without a name. The
+/// caller's lock keeps it.
+pub fn load_layout_image(
+    store: &Store,
+    path: &Path,
+    pick: &Pick,
+    platform: &Platform,
+) -> Result<ImageId, LoadError> {
+    let archive = Archive::open(store, path, &decompress)?.as_layout();
+    let image = archive.image(pick)?;
+    let target = StoreTarget::new(store, &unpack).manifests(image.manifests);
+    let options = CopyOptions {
+        platform: platform.clone(),
+        parallel: super::parallel_layers(),
+        events: &|_| {},
+    };
+    let named = |_: &Copied| Ok(());
+    let copied = until_named::<LoadError>(|| copy(&image.source, &target, &options), named)?;
+    Ok(copied.image)
 }
 
 fn load_images(

@@ -414,6 +414,70 @@ fn a_context_comes_from_a_git_repository() {
 }
 
 #[test]
+fn contexts_have_names() {
+    let strata = strata();
+    strata.import_small("small:1");
+    let layout = format!("oci:{}:v1", strata.work("layout").display());
+    assert_eq!(strata.run(&["save", "-o", "small.tar", "small:1"]).code, 0);
+    let copied = strata.run(&["copy", "docker-archive:small.tar", &layout]);
+    assert_eq!(copied.code, 0, "{copied}");
+    strata.write("context/Dockerfile", "FROM base\nCOPY --from=more f /f\n");
+    strata.write("more/f", "f");
+    let server = FileServer::start(&[("/f", b"from a URL".as_slice())]);
+    let build = |base: &str, more: &str| {
+        let (base, more) = (format!("base={base}"), format!("more={more}"));
+        let flags = ["--build-context", &base, "--build-context", &more];
+        strata.run(&[&["build", "-q"], &flags[..], &["context"]].concat())
+    };
+    let first = build("docker-image://small:1", "more");
+    assert_eq!(first.code, 0, "{first}");
+    let at = format!("oci-layout://{}:v1", strata.work("layout").display());
+    let second = build(&at, "more");
+    assert_eq!(second.stdout, first.stdout, "{second}");
+    assert_eq!(build("docker-image://scratch", "more").code, 0);
+    let url = format!("more={}", server.url("/f"));
+    let text = b"FROM scratch\nCOPY --from=more context /f\n";
+    let flags = [
+        "build",
+        "-q",
+        "--build-context",
+        &url,
+        "-o",
+        "out",
+        "-f",
+        "-",
+        "context",
+    ];
+    let of_url = strata.run_with(&flags, text);
+    assert_eq!(of_url.code, 0, "{of_url}");
+    let file = fs::read(strata.work("out/f")).expect("written");
+    assert_eq!(file, b"from a URL");
+    for (flag, said) in [
+        ("base", "invalid context value: base, expected key=value"),
+        ("Base=more", "invalid context name Base"),
+        (
+            "base=none",
+            "failed to get build context base: no directory \"none\"",
+        ),
+        (
+            "base=docker-image://A",
+            "failed to get build context base: invalid image name \"A\"",
+        ),
+        (
+            "base=oci-layout://layout@sha256:1",
+            "invalid digest \"sha256:1\"",
+        ),
+        ("base=oci-layout://none:v1", "cannot load the OCI layout `none`: "),
+        ("base=oci-layout://layout:v2", "cannot load the OCI layout `layout`: "),
+        ("base=target:x", "only docker's bake knows targets"),
+    ] {
+        let outcome = strata.run(&["build", "--build-context", flag, "context"]);
+        assert!(outcome.stderr.contains(said), "{flag}: {outcome}");
+        assert_eq!(outcome.code, 1, "{flag}");
+    }
+}
+
+#[test]
 fn the_result_goes_where_output_says() {
     let strata = strata();
     strata.import_small("base:1");
