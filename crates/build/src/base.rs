@@ -8,9 +8,14 @@ use std::path::Path;
 use oci::{ImageConfig, ImageId, Platform, Reference};
 use store::Pick;
 
+use crate::GitSource;
+
 /// Why a base image or a URL cannot be had; its text follows docker's
 /// `failed to resolve source metadata for …: `.
 pub type BaseImageError = Box<dyn Error + Send + Sync>;
+
+/// The directory of a commit; it goes with this value.
+pub type CheckOut = Box<dyn AsRef<Path> + Send>;
 
 /// Gives the images that `FROM` and `COPY --from` name, and downloads for `ADD`.
 ///
@@ -30,6 +35,12 @@ pub trait BaseImages: Sync {
         pick: &Pick,
         platform: &Platform,
     ) -> Result<BaseImage, BaseImageError>;
+
+    /// Returns the commit that the reference of a repository names.
+    fn git_commit(&self, source: &GitSource) -> Result<String, BaseImageError>;
+
+    /// Fetches this commit of a repository. Its files carry the time of the commit.
+    fn git_check_out(&self, source: &GitSource, commit: &str) -> Result<CheckOut, BaseImageError>;
 
     /// Opens what an `http` or `https` URL names.
     fn download(&self, url: &str) -> Result<Download, BaseImageError>;

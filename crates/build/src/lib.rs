@@ -19,6 +19,7 @@ mod event;
 mod export;
 mod fault;
 mod git;
+mod git_source;
 mod located;
 mod lower;
 mod options;
@@ -30,7 +31,7 @@ mod solve;
 mod variables;
 mod vertex;
 
-pub use base::{BaseImage, BaseImageError, BaseImages, Download};
+pub use base::{BaseImage, BaseImageError, BaseImages, CheckOut, Download};
 pub use build::{Built, build};
 pub use call::{ArgInfo, Outline, TargetInfo, check, outline, targets};
 pub use chmod::{Chmod, ModeChange};
@@ -38,6 +39,7 @@ pub use context::ContextError;
 pub use copy::CopyError;
 pub use error::{BuildError, Location, SolveError};
 pub use event::{Event, LogStream, StepId};
+pub use git_source::{GitSource, GitSourceError};
 pub use located::Located;
 pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
 pub use options::{

@@ -3,7 +3,7 @@
 use dockerfile::{CacheSharing, Ownership, Span};
 use oci::{DiffId, Digest};
 
-use crate::Chmod;
+use crate::{Chmod, GitSource};
 
 /// A step that makes one layer on top of its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +98,8 @@ pub enum Item {
     },
     /// A URL of `ADD`.
     Url(String),
+    /// A git repository of `ADD`.
+    Git(Box<GitSource>),
     /// A file that is written in the Dockerfile.
     Inline {
         /// Its name.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use layer::{EntryKind, Timestamp};
@@ -25,7 +25,7 @@ const BUFFER_SIZE: usize = 128 << 10;
 /// [`Digests::save`].
 #[derive(Debug)]
 pub(crate) struct Digests<'a> {
-    context: Context,
+    context: Arc<Context>,
     path: PathBuf,
     cancel: &'a AtomicBool,
     old: OnceLock<Vec<Remembered>>,
@@ -45,7 +45,7 @@ impl<'a> Digests<'a> {
     /// Uses the stat cache at `path`; reading files ends when `cancel` becomes true.
     pub(crate) fn new(context: Context, path: PathBuf, cancel: &'a AtomicBool) -> Self {
         Self {
-            context,
+            context: Arc::new(context),
             path,
             cancel,
             old: OnceLock::new(),
@@ -56,7 +56,7 @@ impl<'a> Digests<'a> {
     }
 
     /// Returns the context.
-    pub(crate) fn context(&self) -> &Context {
+    pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }
 

@@ -72,6 +72,15 @@ pub enum CopyError {
         #[source]
         source: BaseImageError,
     },
+    /// A git repository does not give what is wanted.
+    #[error("failed to load `{source_name}`: {source}")]
+    Git {
+        /// The repository.
+        source_name: String,
+        /// Why.
+        #[source]
+        source: BaseImageError,
+    },
     /// A download is not what `--checksum` says.
     #[error("digest mismatch {found}: {expected}")]
     Checksum {

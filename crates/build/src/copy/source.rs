@@ -10,7 +10,7 @@ use layer::{EntryKind, Node, Timestamp, View};
 use oci::{Digest, Hasher};
 
 use super::CopyError;
-use crate::context::{self, ContextFile, Digests};
+use crate::context::{self, Context, ContextFile, Digests};
 
 /// Where files are read.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +49,8 @@ pub(crate) enum Content {
     None,
     /// In the context.
     Context(Arc<ContextFile>),
+    /// In another directory, listed for this copy.
+    Listed(Arc<Context>, Arc<ContextFile>),
     /// In a layer.
     Layer(Box<Node>),
     /// In a file of ours, from this offset.
@@ -125,7 +127,7 @@ impl Source<'_> {
                 Content::None => None,
                 Content::Context(_) => known.next(),
                 Content::Inline(bytes) => Some(Digest::of(bytes)),
-                Content::Layer(_) | Content::Spooled(..) => {
+                Content::Listed(..) | Content::Layer(_) | Content::Spooled(..) => {
                     let mut digest = None;
                     self.stream(&file.content, &mut |reader| {
                         digest = Some(hash(reader).map_err(CopyError::Scratch)?);
@@ -148,6 +150,11 @@ impl Source<'_> {
         match (content, self) {
             (Content::Context(listed), Self::Context(digests)) => {
                 let mut opened = digests.context().open_file(listed)?;
+                sink(&mut opened)?;
+                Ok(context::check_unchanged(&opened, listed)?)
+            }
+            (Content::Listed(directory, listed), _) => {
+                let mut opened = directory.open_file(listed)?;
                 sink(&mut opened)?;
                 Ok(context::check_unchanged(&opened, listed)?)
             }

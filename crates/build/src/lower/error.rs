@@ -5,8 +5,8 @@ use dockerfile::port::PortError;
 use dockerfile::{MountError, ParseError};
 use oci::DigestError;
 
-use crate::BaseImageError;
 use crate::plan::PlanError;
+use crate::{BaseImageError, GitSourceError};
 
 /// Why an instruction cannot be lowered. `Display` is docker's words.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +55,12 @@ pub enum LowerError {
     /// A URL in `COPY`.
     #[error("source can't be a URL for COPY")]
     UrlInCopy,
-    /// A git repository as a source.
-    #[error("source can't be a git ref: `{0}`")]
-    Git(String),
+    /// A git repository in `COPY`.
+    #[error("source can't be a git ref for COPY")]
+    GitInCopy,
+    /// The name of a git repository is wrong.
+    #[error(transparent)]
+    Git(#[from] GitSourceError),
     /// `VOLUME ""`.
     #[error("VOLUME specified can not be an empty string")]
     EmptyVolume,

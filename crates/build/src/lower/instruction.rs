@@ -5,12 +5,12 @@ use dockerfile::{Add, Arg, Copy, FileContent, Instruction, KeyValue, Run, Span, 
 
 use super::stage::{Lowering, StageState};
 use super::{LowerError, metadata, mount, run};
-use crate::Chmod;
 use crate::located::Located;
 use crate::vertex::{
     Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,
     Operation, RunStep, Workdir,
 };
+use crate::{Chmod, GitSource};
 
 /// An operation, the text of its history entry, and its name.
 pub(super) type Step = (Operation, String, String);
@@ -288,8 +288,16 @@ impl Lowering<'_> {
             None => FilesFrom::Context(None),
             Some(from) => self.files_from(state, from, span)?,
         };
-        if let Some(url) = copy.sources.iter().find(|source| is_url(source)) {
-            return Err(Located::at_word(span, url, LowerError::UrlInCopy));
+        for source in &copy.sources {
+            let at = |error| Located::at_word(span, source, error);
+            let expanded = self
+                .expand(state, source)
+                .map_err(|error| at(error.into()))?;
+            match item(expanded).map_err(at)? {
+                Item::Url(_) => return Err(at(LowerError::UrlInCopy)),
+                Item::Git(_) => return Err(at(LowerError::GitInCopy)),
+                Item::Path(_) | Item::Below { .. } | Item::Inline { .. } => {}
+            }
         }
         let flags = CopyFlags {
             keyword: "COPY",
@@ -330,14 +338,22 @@ impl Lowering<'_> {
             Some(true) => Archives::UnpackAll,
             Some(false) => Archives::Keep,
         };
+        for item in &mut files.items {
+            if let (Item::Git(source), Some(keep)) = (item, add.keep_git_dir) {
+                **source = source.clone().keeping_git_dir(keep)?;
+            }
+        }
         if let Some(checksum) = &add.checksum {
             let checksum = self.expand(state, checksum)?;
-            match files.items.as_slice() {
-                [Item::Url(_)] => {}
+            match files.items.as_mut_slice() {
+                [Item::Url(_)] => {
+                    let digest = checksum.parse().map_err(LowerError::InvalidChecksum)?;
+                    files.checksum = Some(digest);
+                }
+                [Item::Git(source)] => **source = source.clone().with_checksum(checksum)?,
                 [_] => return Err(LowerError::ChecksumOfLocal),
                 _ => return Err(LowerError::ChecksumOfMany),
             }
-            files.checksum = Some(checksum.parse().map_err(LowerError::InvalidChecksum)?);
         }
         let name = self.step_text(state, &instruction.text);
         Ok((Operation::Files(files), text, name))
@@ -425,16 +441,12 @@ fn is_url(source: &str) -> bool {
     source.starts_with("http://") || source.starts_with("https://")
 }
 
+/// Returns what a source of `COPY` or `ADD` is.
 fn item(source: String) -> Result<Item, LowerError> {
-    let path = source.split(['?', '#']).next().unwrap_or_default();
-    let is_git = source.starts_with("git@")
-        || source.starts_with("git://")
-        || source.starts_with("ssh://")
-        || (is_url(&source) && path.ends_with(".git"));
-    match (is_git, is_url(&source)) {
-        (true, _) => Err(LowerError::Git(source)),
-        (false, true) => Ok(Item::Url(source)),
-        (false, false) => Ok(Item::Path(metadata::clean(&source))),
+    match GitSource::parse(&source) {
+        Some(git) => Ok(Item::Git(Box::new(git?))),
+        None if is_url(&source) => Ok(Item::Url(source)),
+        None => Ok(Item::Path(metadata::clean(&source))),
     }
 }
 

@@ -85,6 +85,7 @@ fn render(graph: &Graph) -> String {
                         Item::Path(path) => path.clone(),
                         Item::Below { base, pattern } => format!("{base}/./{pattern}"),
                         Item::Url(url) => url.clone(),
+                        Item::Git(source) => format!("git {source}"),
                         Item::Inline { name, content } => format!("<<{name} {content:?}"),
                     })
                     .collect();

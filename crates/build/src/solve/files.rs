@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dockerfile::ignore::Patterns;
@@ -9,12 +10,13 @@ use layer::{EntryKind, LayerWriter, Timestamp, View};
 use oci::{DiffId, Digest, Hasher};
 
 use super::Environment;
-use crate::SolveError;
+use crate::context::{Context, Digests};
 use crate::copy::{
     Archive, Content, CopyError, Selection, Source, SourceFile, Target, TargetOptions, Unknown,
     resolve_owner,
 };
 use crate::vertex::{Archives, Files, FilesFrom, Item, Link, Workdir};
+use crate::{BaseImageError, GitSource, SolveError};
 
 /// The mode of a file that was downloaded.
 const DOWNLOADED_MODE: u32 = 0o600;
@@ -44,6 +46,8 @@ enum Input {
     Remote(Box<Selection>),
     /// A file that is downloaded when it is needed: its digest is known.
     Later { url: String, checksum: Digest },
+    /// A commit that is fetched when it is needed.
+    Git { source: GitSource, commit: String },
 }
 
 impl Inputs {
@@ -73,6 +77,13 @@ impl Inputs {
                 Item::Inline { name, content } => {
                     let file = inline(content);
                     Input::Local(vec![Selection::single(name.as_bytes(), file)])
+                }
+                Item::Git(source) => {
+                    let commit = environment.build.base_images.git_commit(source);
+                    Input::Git {
+                        commit: commit.map_err(|error| git_fault(source, error))?,
+                        source: (**source).clone(),
+                    }
                 }
                 Item::Url(url) => match files.checksum {
                     Some(checksum) => Input::Later {
@@ -111,6 +122,7 @@ impl Inputs {
             }
             Input::Remote(selection) => lines = selection.describe(&source)?,
             Input::Later { url, checksum } => lines.push(format!("u {checksum} {url}")),
+            Input::Git { source, commit } => lines.push(describe_commit(source, commit)),
         }
         Ok(lines)
     }
@@ -150,6 +162,8 @@ impl Inputs {
             epoch: environment.epoch()?,
         };
         let mut target = Target::new(&below, options);
+        // They are read when the layer is written.
+        let mut check_outs = Vec::new();
         for input in &self.items {
             match input {
                 Input::Local(selections) => {
@@ -161,6 +175,15 @@ impl Inputs {
                 Input::Remote(selection) => {
                     let unpack = files.archives == Archives::UnpackAll;
                     place(environment, &mut target, selection, files, unpack)?;
+                }
+                Input::Git { source, commit } => {
+                    let images = environment.build.base_images;
+                    let fetched = images.git_check_out(source, commit);
+                    let fetched = fetched.map_err(|error| git_fault(source, error))?;
+                    for selection in all_of(environment, (*fetched).as_ref(), files)? {
+                        target.copy(&selection, &files.destination)?;
+                    }
+                    check_outs.push(fetched);
                 }
                 Input::Later { url, checksum } => {
                     let (selection, found) = download(environment, url)?;
@@ -212,8 +235,51 @@ fn select(
     match item {
         Item::Path(path) => Selection::find(source, path, exclude),
         Item::Below { base, pattern } => Selection::find_below(source, base, pattern, exclude),
-        Item::Url(_) | Item::Inline { .. } => Ok(Vec::new()),
+        Item::Url(_) | Item::Git(_) | Item::Inline { .. } => Ok(Vec::new()),
     }
+}
+
+fn git_fault(source: &GitSource, error: BaseImageError) -> CopyError {
+    CopyError::Git {
+        source_name: source.to_string(),
+        source: error,
+    }
+}
+
+/// Returns the ingredient of the key. The commit tells what its files are; only what `.git` has
+/// depends on where it came from.
+fn describe_commit(source: &GitSource, commit: &str) -> String {
+    let submodules = match source.submodules {
+        true => "submodules",
+        false => "alone",
+    };
+    let remote = match source.keep_git_dir {
+        Some(true) => source.remote.as_str(),
+        Some(false) | None => "",
+    };
+    format!(
+        "g {commit} {submodules} {:?} {remote:?}",
+        source.subdirectory
+    )
+}
+
+/// Selects all that is in a directory, to be read after this.
+fn all_of(
+    environment: &Environment<'_>,
+    directory: &Path,
+    files: &Files,
+) -> Result<Vec<Selection>, SolveError> {
+    let exclude = Patterns::new(&files.exclude).map_err(CopyError::from)?;
+    let context = Context::open(Some(directory), Patterns::default())?;
+    // What is here once need not be remembered.
+    let digests = Digests::new(context, PathBuf::new(), environment.build.cancel);
+    let mut selections = Selection::find(&Source::Context(&digests), "/", &exclude)?;
+    for (_, file) in selections.iter_mut().flat_map(|it| &mut it.files) {
+        if let Content::Context(listed) = &file.content {
+            file.content = Content::Listed(digests.context().clone(), listed.clone());
+        }
+    }
+    Ok(selections)
 }
 
 fn place(
@@ -245,7 +311,11 @@ fn open_archive(
     let opened = match &file.content {
         Content::Context(listed) => environment.context(&None).context().open_file(listed)?,
         Content::Spooled(file, 0) => file.try_clone().map_err(CopyError::Scratch)?,
-        Content::Spooled(..) | Content::None | Content::Layer(_) | Content::Inline(_) => {
+        Content::Spooled(..)
+        | Content::None
+        | Content::Listed(..)
+        | Content::Layer(_)
+        | Content::Inline(_) => {
             return Ok(None);
         }
     };

@@ -96,6 +96,7 @@ impl Key {
             Item::Path(path) => json!({ "path": path }),
             Item::Below { base, pattern } => json!({ "base": base, "below": pattern }),
             Item::Url(url) => json!({ "url": url }),
+            Item::Git(source) => json!({ "git": source.to_string() }),
             Item::Inline { name, content } => json!({ "name": name, "content": content }),
         };
         let items: Vec<Value> = step.items.iter().map(item).collect();

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use build::{
     BaseImage, BaseImageError, BaseImages, BuildContext, BuildError, BuildOptions, Built, CacheUse,
-    DockerfilePlace, Download, Event, Network, Sandbox,
+    CheckOut, DockerfilePlace, Download, Event, GitSource, Network, Sandbox,
 };
 use layer::{Entry, EntryKind, Form, LayerDir, LayerWriter, Node, Timestamp, View};
 use oci::{DiffId, Digest, History, ImageConfig, Platform, Reference};
@@ -31,6 +31,10 @@ pub(crate) struct Bench {
 struct Images {
     images: HashMap<String, BaseImage>,
     downloads: HashMap<String, Vec<u8>>,
+    /// Commits by the name of a repository.
+    commits: HashMap<String, String>,
+    /// Their directories.
+    check_outs: HashMap<String, PathBuf>,
 }
 
 impl BaseImages for Images {
@@ -50,6 +54,17 @@ impl BaseImages for Images {
             .get(&format!("{} {pick:?}", path.display()))
             .cloned();
         found.ok_or_else(|| "no such layout".into())
+    }
+
+    fn git_commit(&self, source: &GitSource) -> Result<String, BaseImageError> {
+        let found = self.commits.get(&source.to_string()).cloned();
+        found.ok_or_else(|| "no such repository".into())
+    }
+
+    fn git_check_out(&self, _: &GitSource, commit: &str) -> Result<CheckOut, BaseImageError> {
+        let directory = self.check_outs.get(commit).cloned();
+        let directory = directory.ok_or("no such commit")?;
+        Ok(Box::new(directory))
     }
 
     fn download(&self, url: &str) -> Result<Download, BaseImageError> {
@@ -199,6 +214,13 @@ impl Bench {
     pub(crate) fn serve(&mut self, url: &str, content: &[u8]) {
         let downloads = &mut self.images.downloads;
         downloads.insert(url.to_owned(), content.to_vec());
+    }
+
+    /// Makes a directory the commit that a repository gives.
+    pub(crate) fn commit(&mut self, repository: &str, commit: &str, directory: PathBuf) {
+        let commits = &mut self.images.commits;
+        commits.insert(repository.to_owned(), commit.to_owned());
+        self.images.check_outs.insert(commit.to_owned(), directory);
     }
 
     pub(crate) fn context(&self) -> PathBuf {

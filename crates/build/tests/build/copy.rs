@@ -1,6 +1,7 @@
 //! COPY, ADD and WORKDIR.
 
 use layer::EntryKind;
+use std::fs;
 use testkit::tarball::{Member, Tarball};
 
 use crate::bench::{Bench, archive, entry, exists, link};
@@ -706,4 +707,65 @@ fn stages_and_images_are_sources_and_keep_owners() {
         ["f 644 0:0 from-image \"app:x:1000:1001::/:/bin/sh\\n\""]
     );
     assert_eq!(bench.files(&built, "empty"), ["d 755 0:0 empty"]);
+}
+
+#[test]
+fn a_commit_is_what_counts_of_a_repository() {
+    let mut bench = Bench::new();
+    for (name, text) in [("one", "1"), ("two", "2")] {
+        let path = bench.context().with_file_name(name);
+        fs::create_dir_all(path.join("d")).expect("made");
+        fs::write(path.join("d/f"), text).expect("written");
+        fs::write(path.join("skip"), text).expect("written");
+        for repository in [
+            format!("git://h/r#{name}"),
+            format!("https://m/r.git#{name}"),
+        ] {
+            bench.commit(&repository, &format!("{name}0"), path.clone());
+        }
+    }
+    let add = |name: &str| format!("FROM scratch\nADD --exclude=skip git://h/r#{name} /src\n");
+    let first = bench.build(&add("one"));
+    let lines = bench.files(&first, "src");
+    assert_eq!(
+        lines,
+        [
+            "d 755 0:0 src",
+            "d 755 0:0 src/d",
+            "f 644 0:0 src/d/f \"1\""
+        ]
+    );
+    // The same commit from elsewhere.
+    let moved = bench.build(&add("one").replace("git://h/r", "https://m/r.git"));
+    assert_eq!((moved.executed, moved.cached), (0, 1));
+    let kept = bench.build(&add("one").replace("--exclude", "--keep-git-dir --exclude"));
+    assert_eq!(kept.executed, 1);
+    let second = bench.build(&add("two"));
+    assert_eq!(second.executed, 1);
+    assert!(bench.files(&second, "src").concat().contains("\"2\""));
+    let failed = bench.fail(&add("three"));
+    assert_eq!(
+        failed.to_string(),
+        "failed to load `git://h/r#three`: no such repository"
+    );
+    for (text, said) in [
+        ("COPY git://h/r /x", "source can't be a git ref for COPY"),
+        ("COPY http://h/r /x", "source can't be a URL for COPY"),
+        ("ADD git://h/r?x /x", "unexpected query \"x\""),
+        (
+            "ADD --checksum=sha256:00 git://h/r /x",
+            "invalid checksum sha256:00 for Git URL, expected hex commit hash",
+        ),
+        (
+            "ADD --keep-git-dir=false git://h/r?keep-git-dir=1 /x",
+            "keep-git-dir conflicts: \"false\" vs \"true\"",
+        ),
+        (
+            "ADD --checksum=12 git://h/r?commit=13 /x",
+            "checksum conflicts: \"12\" vs \"13\"",
+        ),
+    ] {
+        let error = bench.fail(&format!("FROM scratch\n{text}")).to_string();
+        assert!(error.contains(said), "{text}: {error}");
+    }
 }

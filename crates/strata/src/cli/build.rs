@@ -324,7 +324,7 @@ fn options(
     // Last: what is fetched is fetched for a command that is right.
     let context = arguments.positional[0].as_str();
     let (contexts, mut fetched) = named_contexts(arguments, session)?;
-    let source = source(context, arguments.text("file"), session)?;
+    let source = source(context, arguments, session)?;
     fetched.extend(source.remote);
     let options = BuildOptions {
         dockerfile: source.dockerfile,

@@ -1,15 +1,17 @@
 //! Where a build reads its Dockerfile and its context.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use build::{DockerfilePlace, NamedContext, context_name};
+use build::{DockerfilePlace, GitSource, NamedContext, context_name};
 use oci::Reference;
 use store::Pick;
 use strata::describe;
-use strata::ops::build_context::{GitSource, RemoteContext, RemoteContextError};
+use strata::ops::build_context::{RemoteContext, RemoteContextError};
+use strata::ops::git::Wish;
 
 use super::build::{failed, open_error};
 use super::error::CommandError;
@@ -34,10 +36,10 @@ pub(super) struct Source {
 /// Finds the Dockerfile and the context that `context` and `--file` name.
 pub(super) fn source(
     context: &str,
-    file: Option<&str>,
+    arguments: &Arguments,
     session: &Session,
 ) -> Result<Source, CommandError> {
-    let file = file.filter(|file| !file.is_empty());
+    let file = arguments.text("file").filter(|file| !file.is_empty());
     if context == "-" {
         if file == Some("-") {
             return Err(failed(
@@ -46,9 +48,11 @@ pub(super) fn source(
         }
         return of_stream(Box::new(io::stdin()), file, session);
     }
-    if let Some(repository) = GitSource::parse(context) {
-        let cloned = RemoteContext::clone_git(session.store()?, &repository);
-        return of_remote(cloned.map_err(|error| remote_failed(&error))?, file);
+    if let Some(repository) = GitSource::parse_context(context) {
+        let repository = repository.map_err(|error| unprepared(&error))?;
+        let wish = wish(&repository, arguments);
+        let cloned = RemoteContext::clone_git(session.store()?, &repository, &wish);
+        return of_remote(cloned.map_err(|error| unprepared(&error))?, file);
     }
     if context.starts_with("http://") || context.starts_with("https://") {
         let client = session.engine()?.client()?;
@@ -108,7 +112,14 @@ pub(super) fn named_contexts(
         } else if let Some(path) = value.strip_prefix("oci-layout:") {
             layout_context(&name, path.trim_start_matches("//"))?
         } else if let Some(repository) = GitSource::parse(value) {
-            keep(RemoteContext::clone_git(session.store()?, &repository))?
+            let repository =
+                repository.map_err(|error| context_failed(&name, &error.to_string()))?;
+            let wish = wish(&repository, arguments);
+            keep(RemoteContext::clone_git(
+                session.store()?,
+                &repository,
+                &wish,
+            ))?
         } else if value.starts_with("http://") || value.starts_with("https://") {
             let download = session.engine()?.client()?.download(value)?;
             keep(RemoteContext::download(session.store()?, download))?
@@ -176,11 +187,21 @@ fn of_stream(
         return Ok(of_text(read_text(whole)?));
     }
     let unpacked = RemoteContext::unpack(session.store()?, whole);
-    of_remote(unpacked.map_err(|error| remote_failed(&error))?, file)
+    of_remote(unpacked.map_err(|error| unprepared(&error))?, file)
 }
 
-fn remote_failed(error: &RemoteContextError) -> CommandError {
+fn unprepared(error: &(dyn Error + 'static)) -> CommandError {
     failed(&format!("unable to prepare context: {}", describe(error)))
+}
+
+/// docker keeps `.git` of a context when an argument of the build says so.
+fn wish(repository: &GitSource, arguments: &Arguments) -> Wish<'static> {
+    let mut given = arguments.all("build-arg");
+    let is_kept = given.any(|it| it == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
+    Wish {
+        commit: None,
+        keep_git_dir: repository.keep_git_dir.unwrap_or(is_kept),
+    }
 }
 
 /// Finds the Dockerfile in a context that was fetched.

@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::path::Path;
 
-use build::{BaseImage, BaseImageError, BaseImages, Download};
+use build::{BaseImage, BaseImageError, BaseImages, CheckOut, Download, GitSource};
 use oci::{Platform, Reference};
 use store::{Pick, ResolveError};
 
+use super::build_context::RemoteContext;
+use super::git::{self, Wish};
 use super::{load, pull};
 use crate::{Engine, describe};
 
@@ -78,6 +80,19 @@ impl BaseImages for EngineImages<'_> {
             id,
             config: store.image_config(&id)?,
         })
+    }
+
+    fn git_commit(&self, source: &GitSource) -> Result<String, BaseImageError> {
+        Ok(git::resolve(source).map_err(|error| Described::new(&error))?)
+    }
+
+    fn git_check_out(&self, source: &GitSource, commit: &str) -> Result<CheckOut, BaseImageError> {
+        let wish = Wish {
+            commit: Some(commit),
+            keep_git_dir: source.keep_git_dir == Some(true),
+        };
+        let fetched = RemoteContext::clone_git(self.engine.store(), source, &wish);
+        Ok(Box::new(fetched.map_err(|error| Described::new(&error))?))
     }
 
     fn download(&self, url: &str) -> Result<Download, BaseImageError> {

@@ -10,6 +10,7 @@ pub mod create;
 pub mod export;
 pub mod files;
 pub mod fsck;
+pub mod git;
 pub mod history;
 pub mod image_build;
 pub mod image_filter;

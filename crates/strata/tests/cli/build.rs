@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use testkit::tarball::{Member, Tarball};
 
@@ -334,30 +335,25 @@ fn a_context_comes_from_a_url() {
     assert_eq!(missing.code, 1, "{missing}");
 }
 
+/// Runs git in a repository, whose directory is made, and returns what it says.
+fn run_git(repository: &Path, arguments: &[&str]) -> String {
+    fs::create_dir_all(repository).expect("made");
+    let mut command = std::process::Command::new("git");
+    command.args(["-c", "user.name=n", "-c", "user.email=e"]);
+    command.args(["-c", "init.defaultBranch=main"]);
+    command.args(arguments).current_dir(repository);
+    command.env("GIT_COMMITTER_DATE", "1700000000 +0000");
+    let output = command.output().expect("git is installed");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).expect("text");
+    said.trim().to_owned()
+}
+
 #[test]
 fn a_context_comes_from_a_git_repository() {
     let strata = strata();
     let repository = strata.work("r.git");
-    fs::create_dir(&repository).expect("made");
-    let git = |arguments: &[&str]| {
-        let mut command = std::process::Command::new("git");
-        command.args([
-            "-c",
-            "user.name=n",
-            "-c",
-            "user.email=e",
-            "-c",
-            "init.defaultBranch=main",
-        ]);
-        command.args(arguments).current_dir(&repository);
-        command.env("GIT_COMMITTER_DATE", "1700000000 +0000");
-        let output = command.output().expect("git is installed");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout)
-            .expect("text")
-            .trim()
-            .to_owned()
-    };
+    let git = |arguments: &[&str]| run_git(&repository, arguments);
     git(&["init", "--quiet"]);
     fs::create_dir(repository.join("sub")).expect("made");
     for (path, text) in [
@@ -405,6 +401,100 @@ fn a_context_comes_from_a_git_repository() {
         ("#--upload-pack=x", "invalid git reference"),
     ] {
         let outcome = build(fragment);
+        assert!(outcome.stderr.contains(said), "{outcome}");
+        assert_eq!(outcome.code, 1);
+    }
+    assert!(strata.settle());
+    let left = fs::read_dir(strata.path("root").join("ingest")).expect("lists");
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn add_takes_git_repositories() {
+    let strata = strata();
+    let repository = strata.work("r.git");
+    let git = |arguments: &[&str]| run_git(&repository, arguments);
+    git(&["init", "--quiet"]);
+    let commit = |text: &str| {
+        fs::create_dir_all(repository.join("sub")).expect("made");
+        fs::write(repository.join("sub/f"), text).expect("written");
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "-m", text]);
+        git(&["rev-parse", "HEAD"])
+    };
+    let first = commit("1");
+    git(&["tag", "-m", "annotated", "v1"]);
+    let tag = git(&["rev-parse", "v1"]);
+    let second = commit("2");
+    git(&["branch", "v1", &second]);
+    git(&["tag", "light"]);
+    let server = GitServer::start(&strata.work("."));
+    let url = format!("git://{}/r.git", server.address);
+    let build = |flags: &str, fragment: &str| {
+        let text = format!("FROM scratch\nADD {flags} {url}{fragment} /x/\n");
+        let built = [
+            "build",
+            "--progress=plain",
+            "-t",
+            "built",
+            "-o",
+            "out",
+            "--load",
+            "-",
+        ];
+        strata.run_with(&built, text.as_bytes())
+    };
+    let file = |path: &str| fs::read_to_string(strata.work("out/x").join(path));
+    for (flags, fragment, expected) in [
+        ("", "", "2"),
+        ("", "#main", "2"),
+        // A branch goes before the tag of its name.
+        ("", "#v1", "2"),
+        ("", "#refs/tags/v1", "1"),
+        ("", "?tag=v1", "1"),
+        ("", "#light", "2"),
+        ("", &format!("#{first}"), "1"),
+        (&format!("--checksum={}", &second[..9]), "", "2"),
+        (&format!("--checksum={}", &tag[..7]), "?tag=v1", "1"),
+    ] {
+        let built = build(flags, fragment);
+        assert_eq!(built.code, 0, "{flags} {fragment}: {built}");
+        assert_eq!(
+            file("sub/f").expect("there"),
+            expected,
+            "{flags} {fragment}"
+        );
+        assert!(file(".git").is_err());
+    }
+    assert_eq!(build("", "?tag=v1&subdir=sub").code, 0);
+    assert_eq!(file("f").expect("there"), "1");
+    let again = build("", &format!("#{first}"));
+    assert!(again.stderr.contains("CACHED"), "{again}");
+
+    fs::remove_dir_all(strata.work("out")).expect("removed");
+    let kept = build("--keep-git-dir", "?tag=v1");
+    assert_eq!(kept.code, 0, "{kept}");
+    let copy = strata.work("out/x");
+    assert_eq!(run_git(&copy, &["rev-parse", "HEAD"]), first);
+    assert_eq!(run_git(&copy, &["status", "--porcelain"]), "");
+    let id = || strata.run(&["inspect", "-f", "{{.Id}}", "built"]).stdout();
+    let once = id();
+    assert_eq!(strata.run(&["builder", "prune", "-af"]).code, 0);
+    assert_eq!(build("--keep-git-dir", "?tag=v1").code, 0);
+    assert_eq!(id(), once, "a commit gives the same image each time");
+
+    for (flags, fragment, said) in [
+        ("", "#v9", "repository does not contain ref v9"),
+        (
+            "--checksum=0000",
+            "",
+            "expected checksum to match 0000, got ",
+        ),
+        ("", "#:none", "no directory \"none\" in the repository"),
+        ("", "#:../..", "no directory \"../..\" in the repository"),
+        ("", "#--upload-pack=x", "invalid git reference"),
+    ] {
+        let outcome = build(flags, fragment);
         assert!(outcome.stderr.contains(said), "{outcome}");
         assert_eq!(outcome.code, 1);
     }
@@ -467,8 +557,14 @@ fn contexts_have_names() {
             "base=oci-layout://layout@sha256:1",
             "invalid digest \"sha256:1\"",
         ),
-        ("base=oci-layout://none:v1", "cannot load the OCI layout `none`: "),
-        ("base=oci-layout://layout:v2", "cannot load the OCI layout `layout`: "),
+        (
+            "base=oci-layout://none:v1",
+            "cannot load the OCI layout `none`: ",
+        ),
+        (
+            "base=oci-layout://layout:v2",
+            "cannot load the OCI layout `layout`: ",
+        ),
         ("base=target:x", "only docker's bake knows targets"),
     ] {
         let outcome = strata.run(&["build", "--build-context", flag, "context"]);
