@@ -159,21 +159,17 @@ pub fn check_out(
     let time = git.run(&["show", "--no-patch", "--format=%ct", "HEAD"])?;
     let seconds = time.trim().parse().unwrap_or_default();
     if wish.keep_git_dir {
+        let own = repository.join(".git");
         // The index has the times and inodes of the files here.
-        git.run(&["read-tree", "--reset", "HEAD"])?;
-        for (name, is_directory) in [("logs", true), ("FETCH_HEAD", false), ("ORIG_HEAD", false)] {
-            let path = repository.join(".git").join(name);
-            let removed = match is_directory {
-                true => fs::remove_dir_all(&path),
-                false => fs::remove_file(&path),
-            };
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(write_error(&path)(error));
-                }
-                _ => {}
-            }
+        for (name, is_directory) in [
+            ("index", false),
+            ("logs", true),
+            ("FETCH_HEAD", false),
+            ("ORIG_HEAD", false),
+        ] {
+            remove(&own.join(name), is_directory)?;
         }
+        git.run(&["read-tree", "HEAD"])?;
     }
     let root = Root::open(repository).map_err(|error| write_error(repository)(error.source))?;
     let directory = match source.subdirectory.as_str() {
@@ -197,6 +193,18 @@ fn write_error(path: &Path) -> impl FnOnce(io::Error) -> GitError + '_ {
     }
 }
 
+/// Removes a file or a directory, if there is one.
+fn remove(path: &Path, is_directory: bool) -> Result<(), GitError> {
+    let removed = match is_directory {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Gives everything below `directory` one time, and removes what is git's own unless that is
 /// kept.
 fn settle(directory: &Path, time: SystemTime, keep_git_dir: bool) -> Result<(), GitError> {
@@ -205,11 +213,7 @@ fn settle(directory: &Path, time: SystemTime, keep_git_dir: bool) -> Result<(), 
         let path = entry.path();
         let kind = entry.file_type().map_err(write_error(&path))?;
         if entry.file_name() == ".git" && !keep_git_dir {
-            match kind.is_dir() {
-                true => fs::remove_dir_all(&path),
-                false => fs::remove_file(&path),
-            }
-            .map_err(write_error(&path))?;
+            remove(&path, kind.is_dir())?;
         } else if kind.is_dir() {
             settle(&path, time, keep_git_dir)?;
         } else if kind.is_file() {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use testkit::cli::{CommandLine, Outcome};
 use testkit::tarball::{Member, Tarball};
 
 use crate::servers::{FileServer, GitServer};
@@ -409,29 +410,45 @@ fn a_context_comes_from_a_git_repository() {
     assert_eq!(left.count(), 0);
 }
 
-#[test]
-fn add_takes_git_repositories() {
-    let strata = strata();
-    let repository = strata.work("r.git");
-    let git = |arguments: &[&str]| run_git(&repository, arguments);
-    git(&["init", "--quiet"]);
-    let commit = |text: &str| {
-        fs::create_dir_all(repository.join("sub")).expect("made");
-        fs::write(repository.join("sub/f"), text).expect("written");
-        git(&["add", "."]);
-        git(&["commit", "--quiet", "-m", text]);
-        git(&["rev-parse", "HEAD"])
-    };
-    let first = commit("1");
-    git(&["tag", "-m", "annotated", "v1"]);
-    let tag = git(&["rev-parse", "v1"]);
-    let second = commit("2");
-    git(&["branch", "v1", &second]);
-    git(&["tag", "light"]);
-    let server = GitServer::start(&strata.work("."));
-    let url = format!("git://{}/r.git", server.address);
-    let build = |flags: &str, fragment: &str| {
-        let text = format!("FROM scratch\nADD {flags} {url}{fragment} /x/\n");
+/// A repository with two commits, of which both a tag and a branch are named `v1`.
+struct Repository {
+    url: String,
+    first: String,
+    second: String,
+    tag: String,
+}
+
+impl Repository {
+    fn new(strata: &CommandLine) -> Self {
+        let repository = strata.work("r.git");
+        let git = |arguments: &[&str]| run_git(&repository, arguments);
+        git(&["init", "--quiet"]);
+        let commit = |text: &str| {
+            fs::create_dir_all(repository.join("sub")).expect("made");
+            fs::write(repository.join("sub/f"), text).expect("written");
+            git(&["add", "."]);
+            git(&["commit", "--quiet", "-m", text]);
+            git(&["rev-parse", "HEAD"])
+        };
+        let first = commit("1");
+        git(&["tag", "-m", "annotated", "v1"]);
+        let tag = git(&["rev-parse", "v1"]);
+        let second = commit("2");
+        git(&["branch", "v1", &second]);
+        git(&["tag", "light"]);
+        let server = GitServer::start(&strata.work("."));
+        let url = format!("git://{}/r.git", server.address);
+        Self {
+            url,
+            first,
+            second,
+            tag,
+        }
+    }
+
+    /// Builds an image of what `ADD` takes, and writes its files to `out`.
+    fn add(&self, strata: &CommandLine, flags: &str, fragment: &str) -> Outcome {
+        let text = format!("FROM scratch\nADD {flags} {}{fragment} /x/\n", self.url);
         let built = [
             "build",
             "--progress=plain",
@@ -443,7 +460,16 @@ fn add_takes_git_repositories() {
             "-",
         ];
         strata.run_with(&built, text.as_bytes())
-    };
+    }
+}
+
+#[test]
+fn add_takes_git_repositories() {
+    let strata = strata();
+    let repository = Repository::new(&strata);
+    let Repository {
+        first, second, tag, ..
+    } = &repository;
     let file = |path: &str| fs::read_to_string(strata.work("out/x").join(path));
     for (flags, fragment, expected) in [
         ("", "", "2"),
@@ -457,7 +483,7 @@ fn add_takes_git_repositories() {
         (&format!("--checksum={}", &second[..9]), "", "2"),
         (&format!("--checksum={}", &tag[..7]), "?tag=v1", "1"),
     ] {
-        let built = build(flags, fragment);
+        let built = repository.add(&strata, flags, fragment);
         assert_eq!(built.code, 0, "{flags} {fragment}: {built}");
         assert_eq!(
             file("sub/f").expect("there"),
@@ -466,23 +492,10 @@ fn add_takes_git_repositories() {
         );
         assert!(file(".git").is_err());
     }
-    assert_eq!(build("", "?tag=v1&subdir=sub").code, 0);
+    assert_eq!(repository.add(&strata, "", "?tag=v1&subdir=sub").code, 0);
     assert_eq!(file("f").expect("there"), "1");
-    let again = build("", &format!("#{first}"));
+    let again = repository.add(&strata, "", &format!("#{first}"));
     assert!(again.stderr.contains("CACHED"), "{again}");
-
-    fs::remove_dir_all(strata.work("out")).expect("removed");
-    let kept = build("--keep-git-dir", "?tag=v1");
-    assert_eq!(kept.code, 0, "{kept}");
-    let copy = strata.work("out/x");
-    assert_eq!(run_git(&copy, &["rev-parse", "HEAD"]), first);
-    assert_eq!(run_git(&copy, &["status", "--porcelain"]), "");
-    let id = || strata.run(&["inspect", "-f", "{{.Id}}", "built"]).stdout();
-    let once = id();
-    assert_eq!(strata.run(&["builder", "prune", "-af"]).code, 0);
-    assert_eq!(build("--keep-git-dir", "?tag=v1").code, 0);
-    assert_eq!(id(), once, "a commit gives the same image each time");
-
     for (flags, fragment, said) in [
         ("", "#v9", "repository does not contain ref v9"),
         (
@@ -494,13 +507,30 @@ fn add_takes_git_repositories() {
         ("", "#:../..", "no directory \"../..\" in the repository"),
         ("", "#--upload-pack=x", "invalid git reference"),
     ] {
-        let outcome = build(flags, fragment);
+        let outcome = repository.add(&strata, flags, fragment);
         assert!(outcome.stderr.contains(said), "{outcome}");
         assert_eq!(outcome.code, 1);
     }
     assert!(strata.settle());
     let left = fs::read_dir(strata.path("root").join("ingest")).expect("lists");
     assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_kept_git_directory_is_the_same_each_time() {
+    let strata = strata();
+    let repository = Repository::new(&strata);
+    let add = || repository.add(&strata, "--keep-git-dir", "?tag=v1");
+    let id = || strata.run(&["inspect", "-f", "{{.Id}}", "built"]).stdout();
+    let kept = add();
+    assert_eq!(kept.code, 0, "{kept}");
+    let once = id();
+    let copy = strata.work("out/x");
+    assert_eq!(run_git(&copy, &["rev-parse", "HEAD"]), repository.first);
+    assert_eq!(run_git(&copy, &["status", "--porcelain"]), "");
+    assert_eq!(strata.run(&["builder", "prune", "-af"]).code, 0);
+    assert!(!add().stderr.contains("CACHED"));
+    assert_eq!(id(), once);
 }
 
 #[test]
