@@ -9,6 +9,7 @@
 mod base;
 mod bases;
 mod build;
+mod cache_export;
 mod call;
 mod chmod;
 mod context;
@@ -18,6 +19,7 @@ mod event;
 mod export;
 mod fault;
 mod git;
+mod imported;
 mod located;
 mod lower;
 mod options;
@@ -26,24 +28,29 @@ mod progress;
 mod run;
 mod size;
 mod solve;
+mod step_cache;
 mod variables;
 mod vertex;
 
 pub use base::{BaseImage, BaseImageError, BaseImages, Download};
-pub use build::{Built, build};
+pub use build::{Built, BuiltStep, build};
+pub use cache_export::CacheExport;
 pub use call::{ArgInfo, Outline, TargetInfo, check, outline, targets};
 pub use chmod::{Chmod, ModeChange};
 pub use context::ContextError;
 pub use copy::CopyError;
 pub use error::{BuildError, Location, SolveError};
 pub use event::{Event, LogStream, StepId};
+pub use imported::ImportedCache;
 pub use located::Located;
 pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
 pub use options::{
-    BuildContext, BuildOptions, CacheUse, DockerfilePlace, Network, ResultKind, Sandbox, Secret,
+    BuildContext, BuildOptions, CacheUse, DockerfilePlace, InlineCache, Network, ResultKind,
+    Sandbox, Secret,
 };
 pub use plan::{CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, plan};
 pub use run::RunError;
+pub use step_cache::{CachedLayer, CachedStep, StepCache, StepCacheError, remembered};
 pub use vertex::{
     Archives, Cache, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,
     Operation, Origin, RunStep, Script, Vertex, Workdir,
