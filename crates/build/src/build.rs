@@ -5,7 +5,7 @@ use std::time::Instant;
 use dockerfile::Dockerfile;
 use dockerfile::check::{self, CheckOptions, Coverage, Report};
 use dockerfile::ignore::Patterns;
-use oci::{DiffId, ImageId, Platform, Reference};
+use oci::{DiffId, Digest, ImageId, Platform, Reference};
 use store::{BuildRecord, Timestamp};
 
 use crate::bases::Bases;
@@ -17,7 +17,8 @@ use crate::lower::{Graph, lower};
 use crate::plan::{Plan, PlanOptions, plan};
 use crate::progress::Progress;
 use crate::size::format_size;
-use crate::solve::{self, Environment, Outcome};
+use crate::solve::{self, Environment, Imports, Outcome};
+use crate::step_cache::CachedStep;
 use crate::{BuildContext, BuildError, BuildOptions, Event, SolveError, variables};
 
 /// What a build gave.
@@ -33,6 +34,20 @@ pub struct Built {
     pub executed: usize,
     /// Steps whose layer was there already.
     pub cached: usize,
+    /// The steps that its layers come of, and what they read, parents first.
+    pub steps: Vec<BuiltStep>,
+}
+
+/// A step as a build made or found it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuiltStep {
+    /// Keys under which it is found. The first is the one that every build of it knows, without
+    /// reading files of other stages.
+    pub keys: Vec<Digest>,
+    /// What it made. The store has the layer unless another build made it and nothing needed it.
+    pub made: CachedStep,
+    /// The step that it builds on, as an index of [`Built::steps`].
+    pub parent: Option<usize>,
 }
 
 /// Reading the Dockerfile, `.dockerignore` and the context, and the export.
@@ -62,6 +77,7 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     let contexts = contexts::open(context, options, (patterns, &graph), &progress)?;
     let mut environment = Environment::new(context, options, contexts, &progress);
     environment.base_created = bases.created();
+    environment.imports = Imports::load(context, options, &progress);
     let outcome = solve_graph(&environment, &graph, &faults);
     for (_, digests) in environment.contexts() {
         digests.save();
@@ -77,7 +93,33 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
         steps: outcome.report(&graph),
     };
     context.store.put_build(&record).map_err(SolveError::from)?;
+    export_caches(context, &built, &progress)?;
     Ok(built)
+}
+
+/// Writes the cache where it is wanted. The first failure that counts ends the build.
+fn export_caches(
+    context: &BuildContext<'_>,
+    built: &Built,
+    progress: &Progress<'_>,
+) -> Result<(), BuildError> {
+    for export in context.exports {
+        let name = export.name();
+        let step = progress.start(&name);
+        match export.export(built, &|text| step.status(text, step.elapsed())) {
+            Ok(()) => step.done(),
+            Err(error) => {
+                step.failed(error.to_string());
+                if !export.may_fail() {
+                    return Err(BuildError {
+                        step: Some(name),
+                        ..SolveError::CacheExport(error).into()
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads the Dockerfile, and finds its stages.

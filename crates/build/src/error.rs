@@ -5,6 +5,7 @@ use dockerfile::check::SettingsError;
 use layer::{ViewError, WriteError};
 use store::StoreError;
 
+use crate::base::BaseImageError;
 use crate::context::ContextError;
 use crate::copy::CopyError;
 use crate::lower::LowerError;
@@ -74,6 +75,9 @@ pub enum SolveError {
     /// A layer cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The cache was not exported.
+    #[error("{0}")]
+    CacheExport(#[source] BaseImageError),
     /// The user, or another step that failed, ended the build.
     #[error("context canceled")]
     Canceled,

@@ -8,7 +8,8 @@ use store::{NewImage, Timestamp};
 use crate::lower::{Graph, Lowered, PlannedHistory};
 use crate::progress::Progress;
 use crate::solve::{Outcome, result_layers};
-use crate::{BuildContext, BuildOptions, Built, ResultKind, SolveError};
+use crate::step_cache::StepCache;
+use crate::{BuildContext, BuildOptions, Built, BuiltStep, InlineCache, ResultKind, SolveError};
 
 /// Puts the image together, records and tags it.
 pub(crate) fn export(
@@ -18,13 +19,26 @@ pub(crate) fn export(
     progress: &Progress<'_>,
 ) -> Result<Built, SolveError> {
     let assembled = assemble(graph, outcome, options);
-    let config = assembled.to_bytes();
+    let steps = outcome.steps(graph);
+    let config = match options.inline_cache {
+        InlineCache::Leave => assembled.to_bytes(),
+        InlineCache::Add => {
+            // One key for each, so that it is the same image whatever else a store remembers.
+            let first = |step: &BuiltStep| Some((*step.keys.first()?, step.made.clone()));
+            let cache = StepCache {
+                steps: steps.iter().filter_map(first).collect(),
+                layers: Vec::new(),
+            };
+            cache.add_to_config(&assembled, &assembled.rootfs.diff_ids)
+        }
+    };
     let built = |id| Built {
         id,
         layers: assembled.rootfs.diff_ids.clone(),
         config: config.clone(),
         executed: outcome.executed(),
         cached: outcome.cached(),
+        steps: steps.clone(),
     };
     if options.result == ResultKind::Files {
         return Ok(built(ImageId(Digest::of(&config))));

@@ -9,6 +9,7 @@
 mod base;
 mod bases;
 mod build;
+mod cache_export;
 mod call;
 mod chmod;
 mod context;
@@ -20,6 +21,7 @@ mod export;
 mod fault;
 mod git;
 mod git_source;
+mod imported;
 mod located;
 mod lower;
 mod options;
@@ -28,11 +30,13 @@ mod progress;
 mod run;
 mod size;
 mod solve;
+mod step_cache;
 mod variables;
 mod vertex;
 
 pub use base::{BaseImage, BaseImageError, BaseImages, CheckOut, Download};
-pub use build::{Built, build};
+pub use build::{Built, BuiltStep, build};
+pub use cache_export::CacheExport;
 pub use call::{ArgInfo, Outline, TargetInfo, check, outline, targets};
 pub use chmod::{Chmod, ModeChange};
 pub use context::ContextError;
@@ -40,16 +44,18 @@ pub use copy::CopyError;
 pub use error::{BuildError, Location, SolveError};
 pub use event::{Event, LogStream, StepId};
 pub use git_source::{GitSource, GitSourceError};
+pub use imported::ImportedCache;
 pub use located::Located;
 pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
 pub use options::{
-    BuildContext, BuildOptions, CacheUse, DockerfilePlace, NamedContext, Network, ResultKind,
-    Sandbox, Secret,
+    BuildContext, BuildOptions, CacheUse, DockerfilePlace, InlineCache, NamedContext, Network,
+    ResultKind, Sandbox, Secret,
 };
 pub use plan::{
     CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, context_name, plan,
 };
 pub use run::RunError;
+pub use step_cache::{CachedLayer, CachedStep, StepCache, StepCacheError, remembered};
 pub use vertex::{
     Archives, Cache, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,
     Operation, Origin, RunStep, Script, Vertex, Workdir,

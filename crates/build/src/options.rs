@@ -10,7 +10,7 @@ use oci::{Platform, Reference};
 use runtime::Limits;
 use store::Pick;
 
-use crate::{BaseImages, Event};
+use crate::{BaseImages, CacheExport, Event, ImportedCache};
 
 /// One build, as the command line gives it.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct BuildOptions {
     pub platform: Platform,
     /// Whether results of earlier steps are used.
     pub cache: CacheUse,
+    /// Whether the image carries what is remembered of its steps.
+    pub inline_cache: InlineCache,
     /// `--no-cache-filter`: stages, by name, for which they are not.
     pub uncached_stages: Vec<String>,
     /// `--label`, set last.
@@ -129,6 +131,15 @@ pub enum CacheUse {
     Ignore,
 }
 
+/// Whether an image carries what is remembered of its steps (`--cache-to type=inline`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InlineCache {
+    /// It does not.
+    Leave,
+    /// Its configuration has a member for them.
+    Add,
+}
+
 /// The network of RUN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Network {
@@ -155,6 +166,10 @@ pub struct BuildContext<'a> {
     pub store: &'a store::Store,
     /// Where base images and downloads come from.
     pub base_images: &'a dyn BaseImages,
+    /// What other builds made (`--cache-from`), the best first.
+    pub caches: &'a [&'a dyn ImportedCache],
+    /// Where the cache goes (`--cache-to`), after the image.
+    pub exports: &'a [&'a dyn CacheExport],
     /// The form in which layers are mounted for RUN.
     pub form: layer::Form,
     /// Becomes true when the user wants the build to end; a running step is killed.

@@ -59,8 +59,8 @@ pub use exchange::{
     BlobOutcome, BlobTarget, Compress, Copied, CopyError, CopyOptions, CopyOutcome,
     DockerArchiveTarget, Event, ExchangeError, Extent, Fault, LayerId, LayoutArchiveTarget,
     LayoutTarget, ManifestPolicy, Mirrored, OpenBlob, OpenSource, Packing, Progress, Resolved,
-    Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, image_config, mirror,
-    push, until_named,
+    Reuse, Side, Source, StoreSource, StoreTarget, Target, Unpack, copy, copy_layers,
+    fetch_document, image_config, mirror, push, push_layers, put_config, until_named,
 };
 pub use fsck::{
     BlobSource, CheckedLayer, Damage, DatabaseCheck, DatabaseRepair, Depth, Finding, Flaw, Hashed,

@@ -43,13 +43,26 @@ impl RegistryFiles {
     /// Returns a client for registries and downloads. Reads the settings; credentials are read
     /// when a registry asks for them.
     pub fn client(&self) -> Result<Client, SettingsError> {
+        Ok(self.client_with(self.read()?))
+    }
+
+    /// Returns one that asks `registry` without TLS.
+    pub fn client_without_tls(&self, registry: &str) -> Result<Client, SettingsError> {
+        Ok(self.client_with(self.read()?.with_plain_http(registry)))
+    }
+
+    fn read(&self) -> Result<Settings, SettingsError> {
         let settings = self.settings.as_deref().map(Settings::read).transpose()?;
         let settings = settings.unwrap_or_default();
-        Ok(Client::new(ClientOptions {
+        Ok(settings.with_certificates(&self.certificates))
+    }
+
+    fn client_with(&self, settings: Settings) -> Client {
+        Client::new(ClientOptions {
             docker_config: self.docker_config.clone(),
-            settings: settings.with_certificates(&self.certificates),
+            settings,
             ..ClientOptions::default()
-        }))
+        })
     }
 }
 
@@ -130,6 +143,11 @@ impl Engine {
         fs::write(&partial, format!("{boot} {word}"))?;
         fs::rename(&partial, &path)?;
         Ok(form)
+    }
+
+    /// Returns a client of its own that asks `registry` without TLS.
+    pub fn client_without_tls(&self, registry: &str) -> Result<Client, ClientError> {
+        Ok(self.options.registries.client_without_tls(registry)?)
     }
 
     /// Returns the client for registries and downloads.

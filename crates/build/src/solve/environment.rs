@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use layer::{LayerDir, Timestamp, View};
 use oci::DiffId;
 
+use super::imports::Imports;
 use crate::context::Digests;
 use crate::progress::Progress;
 use crate::{BuildContext, BuildOptions, DockerfilePlace, SolveError, git};
@@ -26,6 +27,8 @@ pub(crate) struct Environment<'a> {
     /// The build context and those with a name.
     contexts: BTreeMap<Option<String>, Digests<'a>>,
     pub(crate) progress: &'a Progress<'a>,
+    /// What other builds made.
+    pub(crate) imports: Imports<'a>,
     /// When the base of the result was made: a last resort for the epoch.
     pub(crate) base_created: Option<Timestamp>,
     epoch: OnceLock<Timestamp>,
@@ -46,6 +49,7 @@ impl<'a> Environment<'a> {
             options,
             contexts,
             progress,
+            imports: Imports::default(),
             base_created: None,
             epoch: OnceLock::new(),
             failed: AtomicBool::new(false),
@@ -107,6 +111,11 @@ impl<'a> Environment<'a> {
             seconds: metadata.mtime(),
             nanoseconds: u32::try_from(metadata.mtime_nsec()).ok()?,
         })
+    }
+
+    /// Brings layers that other builds made into the store; returns false when some cannot be had.
+    pub(crate) fn fetch(&self, layers: &[DiffId]) -> Result<bool, SolveError> {
+        self.imports.fetch(self.build.store, self.progress, layers)
     }
 
     /// Returns the directories of layers.

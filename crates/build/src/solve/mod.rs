@@ -4,6 +4,7 @@
 
 mod environment;
 mod files;
+mod imports;
 mod key;
 mod mounts;
 mod schedule;
@@ -11,6 +12,7 @@ mod step;
 
 pub(crate) use environment::Environment;
 pub(crate) use files::Inputs;
+pub(crate) use imports::Imports;
 pub(crate) use mounts::{MountInputs, files, with_layers};
 pub(crate) use schedule::{Failure, Outcome, look_up, make, result_layers};
 pub(crate) use step::Stacks;

@@ -1,19 +1,20 @@
 //! The order of steps: what is cached at once, what is missing in parallel.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use oci::DiffId;
+use oci::{ChainId, DiffId};
 use serde_json::{Value, json};
 use store::Timestamp;
 
 use super::Environment;
 use super::files;
 use super::step::{self, Layer, Lookup, Missing, Stacks};
-use crate::SolveError;
 use crate::lower::Graph;
+use crate::step_cache::CachedStep;
 use crate::vertex::{Files, Operation, Origin, Vertex};
+use crate::{BuiltStep, SolveError};
 
 /// What solving gave.
 #[derive(Debug, Default)]
@@ -44,6 +45,35 @@ impl Outcome {
         self.layers.len() - self.executed()
     }
 
+    /// Returns the steps in the order of the Dockerfile.
+    pub(crate) fn steps(&self, graph: &Graph) -> Vec<BuiltStep> {
+        let places: Vec<usize> = self.layers.keys().copied().collect();
+        let step = |(index, layer): (&usize, &Layer)| {
+            let origin = &graph.vertices[*index].origin;
+            let parent = match origin {
+                Origin::Vertex(parent) => places.binary_search(parent).ok(),
+                Origin::Layers(_) => None,
+            };
+            let below = stack(self, graph, origin);
+            let below = below.expect("invariant: solving gave every layer that was needed");
+            let seconds = layer.pending.as_ref().map(|record| record.seconds);
+            let mut keys = vec![layer.quick];
+            keys.extend((layer.key != layer.quick).then_some(layer.key));
+            BuiltStep {
+                keys,
+                made: CachedStep {
+                    layer: layer.diff_id,
+                    parent_chain: ChainId::of(&below),
+                    epoch: layer.created,
+                    seconds: layer.seconds.or(seconds).unwrap_or_default(),
+                    made: Some(layer.made),
+                },
+                parent,
+            }
+        };
+        self.layers.iter().map(step).collect()
+    }
+
     /// Returns what the record of the build keeps of its steps.
     pub(crate) fn report(&self, graph: &Graph) -> Value {
         let step = |(index, layer): (&usize, &Layer)| {
@@ -70,9 +100,69 @@ pub(crate) struct Failure {
 /// What the first look at the cache found.
 pub(crate) struct LookedUp(State);
 
-/// Looks up what can be, without a thread and without a word: a step that the cache lacks ends
-/// it for those that read its layer.
+/// Looks up what can be, and fetches what it needs of the layers that other builds made. When one
+/// of those cannot be had, its steps are not found and what follows is looked up again.
 pub(crate) fn look_up(environment: &Environment<'_>, graph: &Graph) -> LookedUp {
+    loop {
+        let Some(mut state) = first_look(environment, graph) else {
+            continue;
+        };
+        match fetch_needed(environment, graph, &mut state) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err((vertex, error)) => state.failure = Some(Failure { vertex, error }),
+        }
+        environment.imports.become_eager();
+        return LookedUp(state);
+    }
+}
+
+/// Fetches the layers of other builds that the result is made of, or that steps read which are
+/// not cached. Returns false when some cannot be had.
+fn fetch_needed(
+    environment: &Environment<'_>,
+    graph: &Graph,
+    state: &mut State,
+) -> Result<bool, (usize, SolveError)> {
+    let layers = &state.outcome.layers;
+    if layers.values().all(|layer| layer.pending.is_none()) {
+        return Ok(true);
+    }
+    let ready = state.ready.iter().map(|(index, _)| index);
+    let mut origins = vec![&graph.result.origin];
+    for index in ready.chain(&state.waiting) {
+        let vertex = &graph.vertices[*index];
+        origins.push(&vertex.origin);
+        origins.extend(vertex.sources());
+    }
+    let mut needed = BTreeSet::new();
+    for mut origin in origins {
+        while let Origin::Vertex(index) = origin {
+            if layers
+                .get(index)
+                .is_some_and(|layer| layer.pending.is_some())
+            {
+                needed.insert(*index);
+            }
+            origin = &graph.vertices[*index].origin;
+        }
+    }
+    let Some(first) = needed.first().copied() else {
+        return Ok(true);
+    };
+    let wanted: Vec<DiffId> = needed.iter().map(|index| layers[index].diff_id).collect();
+    let has_all = environment.fetch(&wanted).map_err(|error| (first, error))?;
+    for index in needed.into_iter().filter(|_| has_all) {
+        let layer = state.outcome.layers.get_mut(&index);
+        let layer = layer.expect("invariant: what is needed was found");
+        step::settle(environment, layer).map_err(|error| (index, error))?;
+    }
+    Ok(has_all)
+}
+
+/// Looks up what can be, without a thread: a step that the cache lacks ends it for those that
+/// read its layer. `None` when it must be done again.
+fn first_look(environment: &Environment<'_>, graph: &Graph) -> Option<State> {
     let mut state = State::default();
     for index in needed(graph) {
         let vertex = &graph.vertices[index];
@@ -85,6 +175,7 @@ pub(crate) fn look_up(environment: &Environment<'_>, graph: &Graph) -> LookedUp 
                 state.outcome.layers.insert(index, layer);
             }
             Ok(Lookup::Miss(missing)) => state.ready.push_back((index, Some(missing))),
+            Ok(Lookup::Lost) => return None,
             Err(error) => {
                 let vertex = index;
                 state.failure = Some(Failure { vertex, error });
@@ -92,7 +183,7 @@ pub(crate) fn look_up(environment: &Environment<'_>, graph: &Graph) -> LookedUp 
             }
         }
     }
-    LookedUp(state)
+    Some(state)
 }
 
 /// Tells what was found, and makes what the cache lacks, on up to `jobs` threads, a vertex as soon as what it reads is
@@ -236,14 +327,16 @@ impl Pool<'_> {
         }
         let missing = match missing {
             Some(missing) => missing,
-            None => {
+            None => loop {
                 let stacks = stacks(&self.lock().outcome, self.graph, vertex)
                     .expect("invariant: a vertex is ready when what it reads is there");
                 match step::look_up(self.environment, vertex, stacks)? {
                     Lookup::Hit(layer) => return Ok(layer),
-                    Lookup::Miss(missing) => missing,
+                    Lookup::Miss(missing) => break missing,
+                    // What is lost once is not waited for again.
+                    Lookup::Lost => {}
                 }
-            }
+            },
         };
         step::make(self.environment, vertex, *missing, step)
     }

@@ -12,7 +12,7 @@ use super::files::{Inputs, write_workdir};
 use super::key::Key;
 use super::mounts::{self, MountInputs};
 use crate::progress::Step;
-use crate::vertex::{FilesFrom, Operation, Vertex};
+use crate::vertex::{FilesFrom, Link, Operation, Vertex};
 use crate::{CacheUse, SolveError, run};
 
 /// A record is touched when it has not been for this long: a write for each step of each build
@@ -29,8 +29,12 @@ pub(super) struct Layer {
     pub(super) made: Timestamp,
     /// The key under which the cache has it.
     pub(super) key: Digest,
+    /// The key that finds it without reading its inputs; the same for most steps.
+    pub(super) quick: Digest,
     /// How long it took in this build; `None` when it was there.
     pub(super) seconds: Option<f64>,
+    /// What is to be recorded of a step that another build made, when its layer is fetched.
+    pub(super) pending: Option<Box<StepRecord>>,
 }
 
 /// What a step builds on and reads.
@@ -63,6 +67,8 @@ pub(super) struct Missing {
 pub(super) enum Lookup {
     Hit(Layer),
     Miss(Box<Missing>),
+    /// Layers that must be read to tell could not be fetched.
+    Lost,
 }
 
 /// Looks a step up.
@@ -85,8 +91,11 @@ pub(super) fn look_up(
             match mounts::reads_layers(step) {
                 false => (quick, None, None),
                 true => {
-                    if let Some(layer) = recorded(environment, vertex, &quick)? {
+                    if let Some(layer) = recorded(environment, vertex, &stacks, &quick)? {
                         return Ok(Lookup::Hit(layer));
+                    }
+                    if !fetch_sources(environment, &stacks)? {
+                        return Ok(Lookup::Lost);
                     }
                     mounts.add_layers(environment, step, &stacks.sources)?;
                     (key(&mounts), Some(quick), None)
@@ -102,17 +111,25 @@ pub(super) fn look_up(
                 }
             };
             if let Some(shortcut) = &shortcut
-                && let Some(layer) = recorded(environment, vertex, shortcut)?
+                && let Some(layer) = recorded(environment, vertex, &stacks, shortcut)?
             {
                 return Ok(Lookup::Hit(layer));
+            }
+            if !fetch_sources(environment, &stacks)? {
+                return Ok(Lookup::Lost);
             }
             let inputs = Inputs::find(environment, files, stacks.source())?;
             let key = Key::files(files, parent, &inputs.lines, epoch);
             (key, shortcut, Some(inputs))
         }
     };
-    if let Some(layer) = recorded(environment, vertex, &key)? {
+    if let Some(mut layer) = recorded(environment, vertex, &stacks, &key)? {
         if let Some(shortcut) = &shortcut {
+            layer.quick = shortcut.digest;
+        }
+        if let Some(shortcut) = &shortcut
+            && layer.pending.is_none()
+        {
             let record = record(vertex, &stacks, shortcut, &layer);
             environment.build.store.put_step(&record)?;
         }
@@ -127,10 +144,21 @@ pub(super) fn look_up(
     })))
 }
 
-/// Returns the layer that the cache has under a key.
+/// Brings the layers that a step reads into the store, if they are to be fetched.
+fn fetch_sources(environment: &Environment<'_>, stacks: &Stacks) -> Result<bool, SolveError> {
+    for layers in &stacks.sources {
+        if !environment.fetch(layers)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Returns the layer that the cache has under a key, or one that the build imports.
 fn recorded(
     environment: &Environment<'_>,
     vertex: &Vertex,
+    stacks: &Stacks,
     key: &Key,
 ) -> Result<Option<Layer>, SolveError> {
     let uncached = &environment.options.uncached_stages;
@@ -140,7 +168,7 @@ fn recorded(
     }
     let store = environment.build.store;
     let Some(record) = store.step(&key.digest)? else {
-        return Ok(None);
+        return imported(environment, vertex, stacks, key);
     };
     let Some(diff_id) = record.layer else {
         return Ok(None);
@@ -153,8 +181,80 @@ fn recorded(
         created: record.ingredients["epoch"].as_i64().unwrap_or_default(),
         made: record.created,
         key: key.digest,
+        quick: key.digest,
         seconds: None,
+        pending: None,
     }))
+}
+
+/// Returns what another build made of a step. Its layer is there already, or fetched now, or
+/// fetched when it turns out to be needed.
+fn imported(
+    environment: &Environment<'_>,
+    vertex: &Vertex,
+    stacks: &Stacks,
+    key: &Key,
+) -> Result<Option<Layer>, SolveError> {
+    let store = environment.build.store;
+    let parent = match &vertex.operation {
+        // Its layer is the same on any other.
+        Operation::Files(files) if files.link == Link::Apart => None,
+        Operation::Files(_) | Operation::Run(_) | Operation::Workdir(_) => Some(&*stacks.parent),
+    };
+    let Some(found) = environment.imports.find(&key.digest, parent) else {
+        return Ok(None);
+    };
+    let now = Timestamp::now();
+    let mut layer = Layer {
+        diff_id: found.layer,
+        created: found.epoch,
+        made: found.made.map_or(now, |made| made.min(now)),
+        key: key.digest,
+        quick: key.digest,
+        seconds: None,
+        pending: None,
+    };
+    let pending = StepRecord {
+        seconds: found.seconds,
+        ..record(vertex, stacks, key, &layer)
+    };
+    let here = environment
+        .imports
+        .is_eager()
+        .then(|| environment.fetch(&[found.layer]));
+    match here.transpose()? {
+        Some(false) => return Ok(None),
+        Some(true) => store.put_step(&with_size(environment, pending)?)?,
+        None if store.has_layer(&found.layer)? => {
+            store.put_step(&with_size(environment, pending)?)?;
+        }
+        None => layer.pending = Some(Box::new(pending)),
+    }
+    Ok(Some(layer))
+}
+
+/// Records a step that another build made, whose layer is in the store now.
+pub(super) fn settle(environment: &Environment<'_>, layer: &mut Layer) -> Result<(), SolveError> {
+    if let Some(pending) = layer.pending.take() {
+        let record = with_size(environment, *pending)?;
+        environment.build.store.put_step(&record)?;
+    }
+    Ok(())
+}
+
+fn with_size(environment: &Environment<'_>, record: StepRecord) -> Result<StepRecord, SolveError> {
+    let content_size = match &record.layer {
+        Some(layer) => environment
+            .build
+            .store
+            .layer(layer)?
+            .map(|it| it.content_size),
+        None => None,
+    };
+    Ok(StepRecord {
+        content_size: content_size.unwrap_or_default(),
+        ..record
+    })
 }
 
 fn record(vertex: &Vertex, stacks: &Stacks, key: &Key, layer: &Layer) -> StepRecord {
@@ -210,7 +310,9 @@ pub(super) fn make(
         created: epoch.seconds,
         made: Timestamp::now(),
         key: missing.key.digest,
+        quick: missing.shortcut.as_ref().unwrap_or(&missing.key).digest,
         seconds: Some(started.elapsed().as_secs_f64()),
+        pending: None,
     };
     let record = StepRecord {
         content_size: ingested.content_size,

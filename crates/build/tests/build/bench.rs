@@ -264,6 +264,7 @@ impl Bench {
                 limits: runtime::Limits::default(),
             },
             uncached_stages: Vec::new(),
+            inline_cache: build::InlineCache::Leave,
             jobs: 2,
             secrets: BTreeMap::new(),
             agents: BTreeMap::new(),
@@ -286,6 +287,8 @@ impl Bench {
         let context = BuildContext {
             store: &self.store,
             base_images: &self.images,
+            caches: &[],
+            exports: &[],
             form: self.form,
             cancel,
             progress,

@@ -136,6 +136,14 @@ impl Settings {
         }
     }
 
+    /// Has `registry` asked without TLS, whatever else is said of it.
+    #[must_use]
+    pub fn with_plain_http(mut self, registry: &str) -> Self {
+        let settings = self.registries.entry(registry.to_ascii_lowercase());
+        settings.or_default().http = Some(true);
+        self
+    }
+
     /// Returns what is said of `registry`, as references write it; hosts have no case.
     pub(crate) fn of(&self, registry: &str) -> Option<&RegistrySettings> {
         self.registries.get(&registry.to_ascii_lowercase())

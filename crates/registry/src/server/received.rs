@@ -208,7 +208,9 @@ fn list(document: &ManifestOrIndex, all: &mut BTreeSet<Digest>, waiting: &mut Ve
         }
         ManifestOrIndex::Index(index) => {
             for entry in &index.manifests {
-                if all.insert(entry.digest) {
+                let is_document = entry.media_type.is_manifest() || entry.media_type.is_index();
+                // BuildKit lists the layers of a build cache in an index.
+                if all.insert(entry.digest) && is_document {
                     waiting.push(entry.clone());
                 }
             }

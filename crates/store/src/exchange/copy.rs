@@ -161,7 +161,7 @@ pub fn image_config(
     source: &dyn Source,
     descriptor: &Descriptor,
 ) -> Result<(ImageConfig, Vec<u8>), CopyError> {
-    let bytes = fetch_config(source, descriptor)?;
+    let bytes = fetch_document(source, descriptor)?;
     match ImageConfig::parse(&bytes) {
         Ok(config) => Ok((config, bytes)),
         Err(source) => Err(CopyError::Config {
@@ -171,7 +171,9 @@ pub fn image_config(
     }
 }
 
-fn fetch_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>, CopyError> {
+/// Fetches what is a configuration by its place in a manifest, whatever it says. It is no longer
+/// than [`MAX_CONFIG_SIZE`], and what its digest says.
+pub fn fetch_document(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>, CopyError> {
     if descriptor.size > MAX_CONFIG_SIZE {
         return Err(CopyError::ConfigTooLarge {
             digest: descriptor.digest,
@@ -247,8 +249,9 @@ fn is_layer(media_type: &MediaType) -> bool {
             .any(|prefix| media_type.0.starts_with(prefix))
 }
 
-/// Copies the blobs that the target lacks.
-pub(super) fn copy_layers(
+/// Copies the layers that the target lacks, several at once; the first failure ends the others.
+/// The target verifies that each unpacks to what its name says.
+pub fn copy_layers(
     source: &dyn Source,
     target: &dyn Target,
     options: &CopyOptions<'_>,
@@ -282,7 +285,8 @@ pub(super) fn copy_layers(
     work.each(&queue, |(layer, blob)| work.transfer(*layer, blob))
 }
 
-pub(super) fn put_config(
+/// Puts the document `bytes` at the target, unless it is there.
+pub fn put_config(
     target: &dyn Target,
     descriptor: &Descriptor,
     bytes: Vec<u8>,

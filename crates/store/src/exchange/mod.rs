@@ -23,7 +23,9 @@ mod until_named;
 
 pub use blob_target::BlobTarget;
 pub(crate) use copy::MAX_LAYERS;
-pub use copy::{Copied, CopyOptions, CopyOutcome, copy, image_config};
+pub use copy::{
+    Copied, CopyOptions, CopyOutcome, copy, copy_layers, fetch_document, image_config, put_config,
+};
 pub use copy_error::{CopyError, Side};
 pub use docker_archive_target::DockerArchiveTarget;
 pub use error::{ExchangeError, Fault};
@@ -32,7 +34,7 @@ pub use layout_archive_target::LayoutArchiveTarget;
 pub use layout_target::LayoutTarget;
 pub use mirror::{Extent, Mirrored, mirror};
 pub use opener::OpenSource;
-pub use push::{Compress, Packing, Reuse, push};
+pub use push::{Compress, Packing, Reuse, push, push_layers};
 pub use store_source::StoreSource;
 pub use store_target::{ManifestPolicy, StoreTarget, Unpack};
 pub use traits::{BlobOutcome, OpenBlob, Progress, Resolved, Source, Target};

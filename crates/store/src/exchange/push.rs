@@ -90,7 +90,7 @@ pub fn push(
         let source = StoreSource::with_manifest(store, &media_type, bytes);
         return copy(&source.or_fetch(packing.fetch), target, options);
     }
-    let layers = layers(&record);
+    let layers = distinct(&record.layers);
     (options.events)(Event::Image {
         layers: layers.clone(),
     });
@@ -111,14 +111,30 @@ pub fn push(
     })
 }
 
+/// Copies layers of the store to `target` without an image, as [`push`] does. Returns as what each
+/// went. The caller holds the root's lock shared.
+pub fn push_layers(
+    store: &Store,
+    layers: &[DiffId],
+    packing: &Packing<'_>,
+    target: &dyn Target,
+    options: &CopyOptions<'_>,
+) -> Result<HashMap<DiffId, Descriptor>, CopyError> {
+    let layers = distinct(layers);
+    (options.events)(Event::Image {
+        layers: layers.clone(),
+    });
+    send_layers(store, layers, packing, target, options)
+}
+
 fn unreadable(error: StoreError) -> CopyError {
     CopyError::Source(ExchangeError::permanent(error))
 }
 
 /// Returns the layers, each once. Their blobs are not known yet.
-fn layers(image: &ImageRecord) -> Vec<LayerId> {
+fn distinct(layers: &[DiffId]) -> Vec<LayerId> {
     let mut seen = HashSet::new();
-    let layers = image.layers.iter().enumerate();
+    let layers = layers.iter().enumerate();
     layers
         .filter(|(_, diff_id)| seen.insert(**diff_id))
         .map(|(index, diff_id)| LayerId {

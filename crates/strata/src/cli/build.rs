@@ -5,17 +5,18 @@ use std::fs;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
-use build::{BuildOptions, CacheUse, Network, ResultKind, Sandbox};
+use build::{BuildOptions, CacheUse, InlineCache, Network, ResultKind, Sandbox};
 use oci::{Digest, Platform, Reference, ReferenceError};
 use runtime::{Limits, Ulimit};
 use serde_json::json;
 use strata::container::variables::label;
 use strata::ops::base_images::PullPolicy;
 use strata::ops::build_context::RemoteContext;
-use strata::ops::image_build::ImageBuildError;
+use strata::ops::image_build::{ImageBuildError, Surroundings};
 use strata::ops::push::{Wanted, push};
 
 use super::background;
+use super::build_cache::Caches;
 use super::build_call::Call;
 use super::build_display::{BuildDisplay, Style, watch};
 use super::build_output::{Outputs, write_archives};
@@ -47,6 +48,16 @@ pub(crate) const COMMAND: Command = Command {
             "build-context",
             "stringArray",
             "Additional build contexts (e.g., name=path)",
+        ),
+        Flag::many(
+            "cache-from",
+            "stringArray",
+            "External cache sources (e.g., \"user/app:cache\", \"type=local,src=path/to/dir\")",
+        ),
+        Flag::many(
+            "cache-to",
+            "stringArray",
+            "Cache export destinations (e.g., \"type=registry,ref=user/app:cache\", \"type=local,dest=path/to/dir\", \"type=inline\")",
         ),
         Flag::one(
             "call",
@@ -141,8 +152,6 @@ pub(crate) const COMMAND: Command = Command {
         "annotation",
         "attest",
         "builder",
-        "cache-from",
-        "cache-to",
         "cgroup-parent",
         "cpu-period",
         "cpu-quota",
@@ -164,6 +173,7 @@ pub(crate) const COMMAND: Command = Command {
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     refuse_attestations(arguments)?;
     let style = style(arguments, session)?;
+    let cache = Caches::read(arguments)?;
     let mut outputs = Outputs::read(arguments)?;
     let (mut options, fetched) = options(arguments, session)?;
     for name in &outputs.names {
@@ -172,6 +182,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     if !outputs.keeps_image {
         options.result = ResultKind::Files;
     }
+    options.inline_cache = cache.inline;
     if outputs.is_pushed && options.tags.is_empty() {
         return Err(failed("tag is needed when pushing to registry"));
     }
@@ -185,8 +196,13 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         return call.answer(&options, pull, session);
     }
     let mut display = BuildDisplay::new(style);
-    let writing = (pull, outputs.files.as_mut_slice());
-    let result = watch(session.engine()?, &options, writing, &mut display)?;
+    let mut surroundings = Surroundings {
+        pull,
+        outputs: std::mem::take(&mut outputs.files),
+        caches: cache.sources,
+        exports: cache.targets,
+    };
+    let result = watch(session.engine()?, &options, &mut surroundings, &mut display)?;
     drop(fetched);
     match result {
         Ok(built) => {
@@ -345,6 +361,7 @@ fn options(
             .flat_map(|names| names.split(','))
             .map(str::to_owned)
             .collect(),
+        inline_cache: InlineCache::Leave,
         cache: match arguments.is_on("no-cache") {
             true => CacheUse::Ignore,
             false => CacheUse::Use,

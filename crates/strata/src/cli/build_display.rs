@@ -9,8 +9,7 @@ use build::{BuildError, BuildOptions, Built, Event, Location};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use strata::Engine;
-use strata::ops::base_images::PullPolicy;
-use strata::ops::image_build::{Conversation, FilesOutput, ImageBuildError, build_image};
+use strata::ops::image_build::{Conversation, ImageBuildError, Surroundings, build_image};
 use sys::SignalQueue;
 
 use super::output::{Channel, stderr_is_terminal};
@@ -135,7 +134,7 @@ const FRAME: i64 = 100;
 pub(crate) fn watch(
     engine: &Engine,
     options: &BuildOptions,
-    (pull, outputs): (PullPolicy, &mut [FilesOutput]),
+    surroundings: &mut Surroundings,
     display: &mut BuildDisplay,
 ) -> io::Result<Result<Built, ImageBuildError>> {
     let is_drawn = matches!(display, BuildDisplay::Terminal(_));
@@ -169,7 +168,7 @@ pub(crate) fn watch(
         let built = build_image(
             engine,
             options,
-            (pull, outputs),
+            surroundings,
             &Conversation {
                 cancel: &cancel,
                 progress: &|event| lock(&display).note(&event),

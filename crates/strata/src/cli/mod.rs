@@ -4,6 +4,7 @@ mod archive_output;
 mod attach;
 mod background;
 mod build;
+mod build_cache;
 mod build_call;
 mod build_display;
 mod build_output;

@@ -90,7 +90,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
 const ZSTD_LEVEL: i32 = 3;
 
 /// Reads a format and, perhaps, a level.
-fn compression(text: &str) -> Option<Wanted> {
+pub(super) fn compression(text: &str) -> Option<Wanted> {
     let (format, level) = match text.split_once(':') {
         Some((format, level)) => (format, Some(level.parse::<i32>().ok()?)),
         None => (text, None),

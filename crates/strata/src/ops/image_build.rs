@@ -5,11 +5,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use build::{BuildContext, BuildError, BuildOptions, Built, Event};
+use build::{BuildContext, BuildError, BuildOptions, Built, CacheExport, Event, ImportedCache};
 use layer::{FlattenError, LayerDir, View, ViewError, flatten};
 use store::StoreError;
 
 use super::base_images::{EngineImages, PullPolicy};
+use super::build_cache::{CacheLocation, CacheTarget, EngineCache, EngineExport};
 use super::files::{Special, WriteFileError, write_files};
 use crate::Engine;
 
@@ -82,36 +83,65 @@ pub fn ask<T>(
     Ok(question(&BuildContext {
         store,
         base_images: &base_images,
+        caches: &[],
+        exports: &[],
         form: engine.form().map_err(ImageBuildError::Form)?,
         cancel: &AtomicBool::new(false),
         progress: &|_| {},
     })?)
 }
 
-/// Builds an image, gives it its names, and writes its files to `outputs`.
+/// What a build has to do with the world outside the store.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// When registries are asked for base images.
+    pub pull: PullPolicy,
+    /// Where its files go.
+    pub outputs: Vec<FilesOutput>,
+    /// Caches of other builds.
+    pub caches: Vec<CacheLocation>,
+    /// Where its cache goes.
+    pub exports: Vec<CacheTarget>,
+}
+
+/// Builds an image, gives it its names, and writes its files to its outputs.
 pub fn build_image(
     engine: &Engine,
     options: &BuildOptions,
-    (pull, outputs): (PullPolicy, &mut [FilesOutput]),
+    surroundings: &mut Surroundings,
     conversation: &Conversation<'_>,
 ) -> Result<Built, ImageBuildError> {
     let store = engine.store();
     store.make_room()?;
     let lock = store.lock_shared()?;
-    let base_images = EngineImages::new(engine, pull);
+    let base_images = EngineImages::new(engine, surroundings.pull);
+    let caches = surroundings.caches.iter();
+    let caches: Vec<EngineCache<'_>> = caches
+        .map(|location| EngineCache::new(engine, location))
+        .collect();
+    let exports = surroundings.exports.iter().map(|target| EngineExport {
+        engine,
+        target,
+        imported: &caches,
+    });
+    let exports: Vec<EngineExport<'_>> = exports.collect();
+    let imported: Vec<&dyn ImportedCache> = caches.iter().map(|it| it as _).collect();
+    let exported: Vec<&dyn CacheExport> = exports.iter().map(|it| it as _).collect();
     let context = BuildContext {
         store,
         base_images: &base_images,
+        caches: &imported,
+        exports: &exported,
         form: engine.form().map_err(ImageBuildError::Form)?,
         cancel: conversation.cancel,
         progress: conversation.progress,
     };
     let built = build::build(&context, options)?;
-    if !outputs.is_empty() {
+    if !surroundings.outputs.is_empty() {
         let dir = |layer| LayerDir::new(store.layer_dir(layer));
         let layers: Vec<LayerDir> = built.layers.iter().map(dir).collect();
         let view = View::open(&layers)?;
-        for output in outputs {
+        for output in &mut surroundings.outputs {
             write_output(&view, output)?;
         }
     }

@@ -1,6 +1,7 @@
 //! One operation for each command.
 
 pub mod base_images;
+pub mod build_cache;
 pub mod build_context;
 pub mod changes;
 pub mod commit;

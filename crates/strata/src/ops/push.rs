@@ -72,14 +72,16 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    fn compression(self) -> Compression {
+    /// Returns how layers are compressed.
+    pub fn compression(self) -> Compression {
         match self {
             Self::Any => Compression::DEFAULT,
             Self::Format(compression) | Self::Exactly(compression) => compression,
         }
     }
 
-    fn reuse(self) -> Reuse {
+    /// Returns which compressed layers go as they are.
+    pub fn reuse(self) -> Reuse {
         match self {
             Self::Any => Reuse::All,
             Self::Format(compression) => Reuse::Only(media_type(compression)),

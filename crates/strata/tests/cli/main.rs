@@ -5,6 +5,7 @@
 
 mod archives;
 mod build;
+mod build_caches;
 mod containers;
 mod copying;
 mod file_system;

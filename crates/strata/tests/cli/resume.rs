@@ -33,7 +33,7 @@ fn length(path: &Path) -> u64 {
 }
 
 /// Waits until a pull has written `bytes` of a blob, and kills it.
-fn kill_after(strata: &CommandLine, mut pull: Child, bytes: u64) -> u64 {
+pub(crate) fn kill_after(strata: &CommandLine, mut pull: Child, bytes: u64) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !partials(strata).iter().any(|(_, size)| *size >= bytes) {
         assert!(Instant::now() < deadline, "{:?}", partials(strata));
