@@ -1,7 +1,7 @@
 //! What a Dockerfile says: stages of instructions. All words are unexpanded.
 
 use crate::check::Rule;
-use crate::{MountFlag, Span, Spanned, heredoc};
+use crate::{Device, MountFlag, Span, Spanned, heredoc};
 
 /// A parsed Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,8 +170,8 @@ pub struct Run {
     pub network: RunNetwork,
     /// `--security=`.
     pub security: RunSecurity,
-    /// `--device=`, in order, as written.
-    pub devices: Vec<String>,
+    /// `--device=`, in order.
+    pub devices: Vec<Device>,
 }
 
 /// What a `RUN` runs.

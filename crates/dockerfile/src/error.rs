@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::ParseIntError;
 
+use crate::device::DeviceError;
 use crate::duration::DurationError;
 use crate::expand::ExpandError;
 use crate::lines::MAX_LINE;
@@ -173,6 +174,9 @@ pub enum ParseErrorKind {
     /// `RUN --mount=` is wrong.
     #[error(transparent)]
     Mount(MountError),
+    /// `RUN --device=` is wrong.
+    #[error(transparent)]
+    Device(DeviceError),
 }
 
 /// ` (did you mean X?)`, or nothing.

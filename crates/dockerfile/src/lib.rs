@@ -21,6 +21,8 @@
 //! ```
 
 mod ast;
+mod device;
+mod directive;
 mod duration;
 mod error;
 mod excerpt;
@@ -30,7 +32,6 @@ mod heredoc;
 mod instruction;
 mod lines;
 mod mount;
-mod node;
 mod parse;
 mod span;
 mod suggest;
@@ -40,6 +41,7 @@ pub mod check;
 pub mod expand;
 pub mod ignore;
 pub mod matching;
+pub mod node;
 pub mod port;
 
 pub use ast::{
@@ -47,6 +49,8 @@ pub use ast::{
     HealthcheckTest, Heredoc, Instruction, KeyValue, Program, Run, RunNetwork, RunSecurity, Stage,
     Warning,
 };
+pub use device::{Device, DeviceError};
+pub use directive::Frontend;
 pub use duration::DurationError;
 pub use error::{ParseError, ParseErrorKind};
 pub use excerpt::excerpt;
