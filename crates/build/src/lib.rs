@@ -42,7 +42,9 @@ pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
 pub use options::{
     BuildContext, BuildOptions, CacheUse, DockerfilePlace, Network, ResultKind, Sandbox, Secret,
 };
-pub use plan::{CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, plan};
+pub use plan::{
+    CopyFrom, Plan, PlanError, PlanOptions, PlannedImage, PlannedStage, StageBase, plan,
+};
 pub use run::RunError;
 pub use vertex::{
     Archives, Cache, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind,

@@ -26,6 +26,8 @@ pub struct Directives {
     pub escape: char,
     /// `# check=`: which checks to skip, and whether they are errors.
     pub check: Option<String>,
+    /// The line of `# check=`, 0 when not given.
+    pub check_line: u32,
 }
 
 impl Default for Directives {
@@ -34,6 +36,7 @@ impl Default for Directives {
             syntax: None,
             escape: '\\',
             check: None,
+            check_line: 0,
         }
     }
 }

@@ -33,9 +33,9 @@ impl Frontend {
     }
 }
 
-/// Returns the first word of the directive `check`.
-pub(crate) fn check(text: &[u8]) -> Option<String> {
-    find(text, "check", "#").map(|found| found.image)
+/// Returns the first word of the directive `check`, and its line.
+pub(crate) fn check(text: &[u8]) -> Option<(String, u32)> {
+    find(text, "check", "#").map(|found| (found.image, found.line))
 }
 
 /// Finds a directive as BuildKit does for those that are not the parser's own: a first line `#!…`
@@ -110,14 +110,10 @@ mod tests {
 
     #[test]
     fn the_first_word_of_check_counts_also_below_a_shebang() {
-        assert_eq!(
-            check(b"#check=skip=all // all\n").as_deref(),
-            Some("skip=all")
-        );
-        assert_eq!(
-            check(b"#!x\n# check=error=true\n").as_deref(),
-            Some("error=true")
-        );
-        assert_eq!(check(b"//check=skip=all\n"), None);
+        let check = |text: &str| check(text.as_bytes());
+        let found = |text: &str, line| Some((text.to_owned(), line));
+        assert_eq!(check("#check=skip=all // all\n"), found("skip=all", 1));
+        assert_eq!(check("#!x\n# check=error=true\n"), found("error=true", 2));
+        assert_eq!(check("//check=skip=all\n"), None);
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Fault, ParseErrorKind};
 use crate::expand::ExpandError;
 use crate::lines::{self, Line, Lines};
 use crate::words::{self, Cut};
-use crate::{Directives, Heredoc, ParseError, Span, Warning, directive, heredoc};
+use crate::{Directives, Heredoc, ParseError, Span, Warning, directive, heredoc, json};
 
 /// One instruction as words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,11 +69,13 @@ pub fn read(text: &[u8]) -> Result<Tree, ParseError> {
 
 /// As [`read`]; the column of the error is not known yet.
 pub(crate) fn tree(text: &[u8]) -> Result<Tree, Fault> {
+    let (check, check_line) = directive::check(text).unzip();
     let mut reader = Reader {
         lines: Lines::new(text),
         directives: Directives {
             syntax: directive::Frontend::of(text).map(|frontend| frontend.image),
-            check: directive::check(text),
+            check,
+            check_line: check_line.unwrap_or_default(),
             ..Directives::default()
         },
         directives_end: false,
@@ -336,20 +338,7 @@ enum Within {
 
 /// Reads a JSON array of strings; `None` when the text is no JSON array.
 fn json(text: &str) -> Result<Option<Words>, ParseErrorKind> {
-    if !text.starts_with('[') {
-        return Ok(None);
-    }
-    let Ok(elements) = serde_json::from_str::<Vec<serde_json::Value>>(text) else {
-        return Ok(None);
-    };
-    let mut words = Vec::with_capacity(elements.len());
-    for element in elements {
-        match element {
-            serde_json::Value::String(word) => words.push(word),
-            _ => return Err(ParseErrorKind::NotStringArray),
-        }
-    }
-    Ok(Some(Words::Json(words)))
+    json::strings(text).map(|words| words.map(Words::Json))
 }
 
 fn pairs(instruction: &'static str, rest: &str, escape: char) -> Result<Words, ParseErrorKind> {

@@ -4,4 +4,5 @@ mod error;
 mod stages;
 
 pub use error::PlanError;
-pub use stages::{CopyFrom, Plan, PlanOptions, PlannedStage, StageBase, plan};
+pub(crate) use error::did_you_mean;
+pub use stages::{CopyFrom, Plan, PlanOptions, PlannedImage, PlannedStage, StageBase, plan};
