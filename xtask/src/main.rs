@@ -7,6 +7,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod packages;
+mod parser_cases;
 mod test;
 mod tidy;
 
@@ -23,6 +24,7 @@ const USAGE: &str = "usage: cargo xtask TASK
   dist    build the release binary, static where it can be linked so
   fuzz    run a fuzz target for some time: `cargo xtask fuzz tar_ingest 3600`
   crash   kills, crowds and power cuts, the long way: `cargo xtask crash 200`
+  parser-cases  compare with BuildKit's own Dockerfile tests: `cargo xtask parser-cases DIR`
   bench   measure run, rebuilds, cold build and pull against podman, docker or the machine's floor";
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn run() -> Result<()> {
         "dist" => dist::build().map(|path| println!("{}", path.display())),
         "crash" => crash::run(&rest),
         "fuzz" => fuzz::run(&rest),
+        "parser-cases" => parser_cases::run(&rest),
         "bench" => bench::run(&rest),
         "" | "help" | "-h" | "--help" => {
             println!("{USAGE}");

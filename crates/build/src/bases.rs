@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use dockerfile::Span;
 use dockerfile::check::Base;
 use layer::Timestamp;
 use oci::{Platform, Reference};
@@ -15,7 +14,7 @@ use crate::base::{BaseImage, BaseImageError};
 use crate::fault::Faults;
 use crate::located::Located;
 use crate::lower::LowerError;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedImage};
 use crate::progress::Progress;
 use crate::{BuildContext, BuildError, BuildOptions, NamedContext};
 
@@ -57,7 +56,8 @@ impl Bases {
     ) -> Result<Self, BuildError> {
         let images = plan.images();
         let layouts = layouts(&faults.options.contexts);
-        let fetch = |(reference, platform, span): &(Reference, Platform, Span)| {
+        let fetch = |image: &PlannedImage| {
+            let (reference, platform) = (&image.reference, &image.platform);
             let name = format!("[internal] load metadata for {reference}");
             let step = progress.start(&name);
             match get(context, &layouts, reference, platform) {
@@ -68,11 +68,12 @@ impl Bases {
                 Err(source) => {
                     step.failed(source.to_string());
                     let error = LowerError::BaseImage {
-                        name: reference.familiar(),
+                        name: image.name.clone(),
+                        suggestion: plan.suggest_base(&image.name),
                         reference: reference.to_string(),
                         source,
                     };
-                    let located = Located::at(*span, error);
+                    let located = Located::at(image.span, error);
                     let error = faults.located(located);
                     Err(BuildError {
                         step: Some(name),

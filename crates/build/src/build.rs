@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use dockerfile::Dockerfile;
-use dockerfile::check::{self, CheckOptions, Coverage, Report};
+use dockerfile::check::{self, CheckOptions, Coverage, Report, Settings};
 use dockerfile::ignore::Patterns;
+use dockerfile::{Dockerfile, Span};
 use oci::{DiffId, Digest, ImageId, Platform, Reference};
 use store::{BuildRecord, Timestamp};
 
@@ -13,6 +13,7 @@ use crate::context::read_patterns;
 use crate::contexts;
 use crate::export::export;
 use crate::fault::Faults;
+use crate::located::Located;
 use crate::lower::{Graph, lower};
 use crate::plan::{Plan, PlanOptions, plan};
 use crate::progress::Progress;
@@ -145,7 +146,21 @@ pub(crate) fn parse(
     step.status(format!("transferring dockerfile: {size}"), step.elapsed());
     let parsed = dockerfile::parse(&options.dockerfile);
     step.done();
-    parsed.map_err(|error| faults.parse(error))
+    let dockerfile = parsed.map_err(|error| faults.parse(error))?;
+    check_settings(&dockerfile).map_err(|located| faults.located(located))?;
+    Ok(dockerfile)
+}
+
+fn check_settings(dockerfile: &Dockerfile) -> Result<(), Located<SolveError>> {
+    let text = dockerfile.directives.check.as_deref().unwrap_or_default();
+    let line = dockerfile.directives.check_line;
+    let span = Span {
+        start: line,
+        end: line,
+    };
+    Settings::parse(text)
+        .map(|_| ())
+        .map_err(|error| Located::at_word(span, text, SolveError::CheckDirective(error)))
 }
 
 /// Reads `.dockerignore`, and lets `check` look at it while the step lasts.

@@ -52,8 +52,8 @@ pub enum SolveError {
     #[error(transparent)]
     Lower(#[from] LowerError),
     /// The `check` directive of the Dockerfile is malformed.
-    #[error(transparent)]
-    CheckDirective(SettingsError),
+    #[error("failed to parse check options: {0}")]
+    CheckDirective(#[source] SettingsError),
     /// The Dockerfile makes warnings errors, and there are some; docker's message.
     #[error("{0}")]
     Check(String),
@@ -94,7 +94,42 @@ impl From<SolveError> for BuildError {
     }
 }
 
+impl BuildError {
+    /// Returns what to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        self.error.hint()
+    }
+}
+
 impl SolveError {
+    /// Returns what to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Parse(error) => Some(error.hint.clone()),
+            Self::Plan(error) => Some(error.hint()),
+            Self::Lower(error) => Some(error.hint()),
+            Self::CheckDirective(error) => Some(error.hint().to_owned()),
+            Self::Context(error) => error.hint(),
+            Self::CacheExport(_)
+            | Self::Check(_)
+            | Self::Copy(_)
+            | Self::Run(_)
+            | Self::Store(_)
+            | Self::View(_)
+            | Self::Write(_)
+            | Self::Canceled => None,
+        }
+    }
+
+    /// Returns the word of the instruction to point at, where the error knows it.
+    pub(crate) fn culprit(&self) -> Option<&str> {
+        match self {
+            Self::Plan(error) => error.culprit(),
+            Self::Lower(error) => error.culprit(),
+            _ => None,
+        }
+    }
+
     /// Returns what docker shows at the step; the end of the build says a little more.
     pub(crate) fn step_message(&self) -> String {
         let text = self.to_string();

@@ -30,7 +30,7 @@ impl Faults<'_> {
 
     /// Something is wrong with an instruction.
     pub(crate) fn located(&self, located: Located<SolveError>) -> BuildError {
-        let word = located.word.as_deref();
+        let word = located.error.culprit().or(located.word.as_deref());
         BuildError {
             location: located.span.map(|span| self.location(span, word)),
             error: located.error,
@@ -56,28 +56,13 @@ impl Faults<'_> {
 
     /// Returns the place of a word in the lines of `span`, or of the instruction.
     fn location(&self, span: Span, word: Option<&str>) -> Location {
-        let text = String::from_utf8_lossy(&self.options.dockerfile);
-        let number = |line: u32| usize::try_from(line).unwrap_or_default();
-        let (first, last) = (number(span.start), number(span.end));
-        let lines = text.lines().enumerate().map(|(at, text)| (at + 1, text));
-        let mut lines = lines.filter(|(line, _)| (first..=last).contains(line));
-        let word = word.filter(|word| !word.is_empty());
-        let found = word.and_then(|word| {
-            lines.find_map(|(line, text)| {
-                let at = text.find(word)?;
-                Some((line, text[..at].chars().count() + 1))
-            })
-        });
-        let (line, column) = found.unwrap_or((first, 1));
+        let (name, text) = (&self.options.dockerfile_name, &self.options.dockerfile);
+        let (line, column) = dockerfile::place(text, span, word);
         Location {
-            file: self.options.dockerfile_name.clone(),
-            line,
-            column,
-            excerpt: dockerfile::excerpt(
-                &self.options.dockerfile_name,
-                &self.options.dockerfile,
-                span,
-            ),
+            file: name.clone(),
+            line: usize::try_from(line).unwrap_or_default(),
+            column: usize::try_from(column).unwrap_or_default(),
+            excerpt: dockerfile::excerpt(name, text, span),
         }
     }
 }

@@ -58,6 +58,35 @@ pub enum GitSourceError {
     Checksum(String),
 }
 
+impl GitSourceError {
+    /// Returns what to do about it.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::UnknownKey(_) => {
+                "it may have ref, tag, branch, subdir, commit, checksum, keep-git-dir, submodules"
+            }
+            Self::NoValue(_) => "write its value, or leave it out",
+            Self::Twice(_) | Self::Conflict { .. } => "say it once",
+            Self::NoBoolean { .. } => "write true or false",
+            Self::Reference(_) => "write the name of a branch, a tag or a commit",
+            Self::Checksum(_) => "write the first hex digits of the commit, or all of them",
+        }
+    }
+
+    /// Returns the word to point at.
+    pub(crate) fn culprit(&self) -> Option<&str> {
+        match self {
+            Self::UnknownKey(word)
+            | Self::NoValue(word)
+            | Self::Twice(word)
+            | Self::NoBoolean { value: word, .. }
+            | Self::Conflict { other: word, .. }
+            | Self::Reference(word)
+            | Self::Checksum(word) => Some(word),
+        }
+    }
+}
+
 impl GitSource {
     /// Reads the name of a repository; `None` when it names something else.
     pub fn parse(text: &str) -> Option<Result<Self, GitSourceError>> {

@@ -52,7 +52,8 @@ pub use options::{
     ResultKind, Sandbox, Secret,
 };
 pub use plan::{
-    CopyFrom, Plan, PlanError, PlanOptions, PlannedStage, StageBase, context_name, plan,
+    CopyFrom, Plan, PlanError, PlanOptions, PlannedImage, PlannedStage, StageBase, context_name,
+    plan,
 };
 pub use run::RunError;
 pub use step_cache::{CachedLayer, CachedStep, StepCache, StepCacheError, remembered};

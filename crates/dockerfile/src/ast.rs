@@ -1,7 +1,7 @@
 //! What a Dockerfile says: stages of instructions. All words are unexpanded.
 
 use crate::check::Rule;
-use crate::{MountFlag, Span, Spanned, heredoc};
+use crate::{Device, MountFlag, Span, Spanned, heredoc};
 
 /// A parsed Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Directives {
     pub escape: char,
     /// `# check=`: which checks to skip, and whether they are errors.
     pub check: Option<String>,
+    /// The line of `# check=`, 0 when not given.
+    pub check_line: u32,
 }
 
 impl Default for Directives {
@@ -34,6 +36,7 @@ impl Default for Directives {
             syntax: None,
             escape: '\\',
             check: None,
+            check_line: 0,
         }
     }
 }
@@ -170,8 +173,8 @@ pub struct Run {
     pub network: RunNetwork,
     /// `--security=`.
     pub security: RunSecurity,
-    /// `--device=`, in order, as written.
-    pub devices: Vec<String>,
+    /// `--device=`, in order.
+    pub devices: Vec<Device>,
 }
 
 /// What a `RUN` runs.

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::num::ParseIntError;
 
+use crate::device::DeviceError;
 use crate::duration::DurationError;
 use crate::expand::ExpandError;
 use crate::lines::MAX_LINE;
 use crate::mount::MountError;
-use crate::{Span, lines};
+use crate::place::place;
+use crate::{Frontend, Span};
 
 /// Why and where a text is not a Dockerfile. `Display` is BuildKit's own text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub struct ParseError {
     /// The column of the fault, counted in characters from 1.
     pub column: u32,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub hint: String,
 }
 
 /// What is wrong with a Dockerfile.
@@ -173,6 +175,9 @@ pub enum ParseErrorKind {
     /// `RUN --mount=` is wrong.
     #[error(transparent)]
     Mount(MountError),
+    /// `RUN --device=` is wrong.
+    #[error(transparent)]
+    Device(DeviceError),
 }
 
 /// ` (did you mean X?)`, or nothing.
@@ -237,94 +242,6 @@ impl ParseErrorKind {
                 | Self::TriggerCount
         )
     }
-
-    /// Returns the word to point at.
-    fn culprit(&self) -> Option<&str> {
-        match self {
-            Self::UnknownFlag { flag, .. }
-            | Self::FlagNotBoolean { flag, .. }
-            | Self::DuplicateFlag(flag)
-            | Self::FlagWithoutValue(flag) => Some(flag),
-            Self::MissingEquals(word)
-            | Self::StageName(word)
-            | Self::Network(word)
-            | Self::Security(word)
-            | Self::UnterminatedHeredoc(word)
-            | Self::Retries { text: word, .. }
-            | Self::InvalidEscape(word) => Some(word),
-            Self::Duration(
-                DurationError::Invalid(text)
-                | DurationError::MissingUnit(text)
-                | DurationError::UnknownUnit { text, .. },
-            ) => Some(text),
-            Self::Interval(flag) => Some(flag),
-            Self::NotStringArray => Some("["),
-            _ => None,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Empty | Self::NoInstructions | Self::NoStages => {
-                "start with `FROM <image>`, or `FROM scratch` for an empty image"
-            }
-            Self::NoCurrentStage => {
-                "put a `FROM` before this instruction; only `ARG` may stand before the first one"
-            }
-            Self::LineTooLong => "copy long content from a file of the build context instead",
-            Self::NotUtf8 => "save the file as UTF-8",
-            Self::RepeatedDirective(_) => "remove one of the two lines",
-            Self::InvalidEscape(_) => "write `# escape=\\` or `# escape=` and a backquote",
-            Self::UnterminatedHeredoc(name) => {
-                return Some(format!(
-                    "end it with a line that is `{name}` and nothing else"
-                ));
-            }
-            Self::NotStringArray => "put every element in double quotes",
-            Self::TwoArguments(instruction) => {
-                return Some(format!("write `{instruction} name=value`"));
-            }
-            Self::MissingEquals(_) => "put values with spaces in double quotes: name=\"a b\"",
-            Self::UnknownInstruction {
-                suggestion: Some(name),
-                ..
-            } => {
-                return Some(format!("write `{name}`"));
-            }
-            Self::UnknownInstruction { .. } => {
-                "if this line goes on with the one before it, end that line with `\\`"
-            }
-            Self::UnknownFlag {
-                suggestion: Some(name),
-                ..
-            } => {
-                return Some(format!("write `--{name}`"));
-            }
-            Self::UnknownFlag { .. } => {
-                "flags of the instruction stand before its arguments; `--` ends them"
-            }
-            Self::FlagWithoutValue(flag) => return Some(format!("write `{flag}=<value>`")),
-            Self::FlagNotBoolean { flag, .. } => {
-                return Some(format!("write `{flag}`, `{flag}=true` or `{flag}=false`"));
-            }
-            Self::NoDestination(instruction) => {
-                return Some(format!("write `{instruction} <source>… <destination>`"));
-            }
-            Self::FromArguments => "write `FROM <image>` or `FROM <image> AS <name>`",
-            Self::StageName(_) => {
-                "start with a letter; go on with letters, digits, `-`, `_` and `.`"
-            }
-            Self::HealthcheckType(_) | Self::HealthcheckCommand => {
-                "write `HEALTHCHECK [options] CMD <command>` or `HEALTHCHECK NONE`"
-            }
-            Self::Duration(_) | Self::Interval(_) => "write a duration such as `30s` or `1m30s`",
-            Self::ShellForm => "write `SHELL [\"/bin/bash\", \"-c\"]`",
-            Self::Network(_) => "write `default`, `none` or `host`",
-            Self::Security(_) => "write `sandbox` or `insecure`",
-            _ => return None,
-        };
-        Some(hint.to_owned())
-    }
 }
 
 /// An error whose column is not known yet.
@@ -358,7 +275,14 @@ impl Fault {
 
     /// Finds the place in `text`.
     pub(crate) fn locate(self, text: &[u8]) -> ParseError {
-        let hint = self.kind.hint();
+        let hint = match (&self.kind, Frontend::of_other_language(text)) {
+            (ParseErrorKind::UnknownInstruction { .. }, Some(Frontend { image, .. })) => {
+                format!(
+                    "this text is for the frontend `{image}`, and strata reads Dockerfiles only"
+                )
+            }
+            (kind, _) => kind.hint(),
+        };
         let (line, column) = match self.span {
             Some(span) => place(text, span, self.kind.culprit()),
             None => (1, 1),
@@ -373,31 +297,5 @@ impl Fault {
     }
 }
 
-/// Returns the line and column of `culprit`, else of the first character that is no space.
-fn place(text: &[u8], span: Span, culprit: Option<&str>) -> (u32, u32) {
-    let text = String::from_utf8_lossy(text);
-    let first = usize::try_from(span.start.saturating_sub(1)).unwrap_or(usize::MAX);
-    let last = usize::try_from(span.end).unwrap_or(usize::MAX);
-    let lines = || {
-        let lines = (1_u32..).zip(text.split('\n').map(lines::trim_end));
-        lines.take(last).skip(first)
-    };
-    let column = |line: &str, at: usize| -> u32 {
-        u32::try_from(line[..at].chars().count())
-            .map_or(u32::MAX, |before| before.saturating_add(1))
-    };
-    if let Some(culprit) = culprit.filter(|culprit| !culprit.is_empty()) {
-        for (number, line) in lines() {
-            if let Some(at) = line.find(culprit) {
-                return (number, column(line, at));
-            }
-        }
-    }
-    match lines().next() {
-        Some((number, line)) => {
-            let start = line.len() - line.trim_start().len();
-            (number, column(line, start))
-        }
-        None => (span.start.max(1), 1),
-    }
-}
+#[cfg(test)]
+mod tests;

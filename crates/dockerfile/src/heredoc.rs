@@ -3,6 +3,18 @@
 use crate::Heredoc;
 use crate::expand::{self, ExpandError, Mode, Quotes};
 
+impl Heredoc {
+    /// Reads a word such as `3<<-"NAME"`; `None` when it is no heredoc. The content is empty.
+    pub fn parse(word: &str) -> Result<Option<Self>, ExpandError> {
+        from_word(word)
+    }
+
+    /// Returns the heredocs that the words of `line` open, their contents empty.
+    pub fn all_in(line: &str) -> Result<Vec<Self>, ExpandError> {
+        in_line(line)
+    }
+}
+
 /// Returns the heredocs that `line` opens, their contents empty.
 pub(crate) fn in_line(line: &str) -> Result<Vec<Heredoc>, ExpandError> {
     if !line.contains("<<") {

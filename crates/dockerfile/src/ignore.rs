@@ -52,16 +52,7 @@ pub enum Descend {
 impl Patterns {
     /// Parses the text of a `.dockerignore`: a pattern on each line, `#` starts a comment.
     pub fn parse(text: &[u8]) -> Result<Self, PatternError> {
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        let text = String::from_utf8_lossy(text);
-        let lines: Vec<String> = text
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .map(from_line)
-            .collect();
-        Self::new(&lines)
+        Self::new(&read(text))
     }
 
     /// Compiles patterns as `--exclude` takes them.
@@ -151,6 +142,15 @@ impl Patterns {
             Descend::Enter
         }
     }
+}
+
+/// Returns the patterns of a `.dockerignore`, in order: cleaned, relative to the context.
+pub fn read(text: &[u8]) -> Vec<String> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let lines = lines.map(str::trim).filter(|line| !line.is_empty());
+    lines.map(from_line).collect()
 }
 
 fn from_line(line: &str) -> String {
@@ -258,6 +258,10 @@ mod tests {
         assert_eq!(
             Patterns::parse(b"a[").err(),
             Some(PatternError::Syntax("a[".to_owned()))
+        );
+        assert_eq!(
+            Patterns::parse(b"[Zip-Archive]/").err(),
+            Some(PatternError::Syntax("[Zip-Archive]".to_owned()))
         );
     }
 

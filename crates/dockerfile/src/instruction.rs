@@ -4,9 +4,9 @@ use crate::error::ParseErrorKind;
 use crate::flags::{Flags, Takes};
 use crate::node::{Node, Words};
 use crate::{
-    Add, Arg, ArgDefinition, Command, Copy, FileContent, Form, Healthcheck, HealthcheckTest,
-    Heredoc, Instruction, KeyValue, MountFlag, Run, RunNetwork, RunSecurity, duration, heredoc,
-    suggest,
+    Add, Arg, ArgDefinition, Command, Copy, Device, FileContent, Form, Healthcheck,
+    HealthcheckTest, Heredoc, Instruction, KeyValue, MountFlag, Run, RunNetwork, RunSecurity,
+    duration, heredoc, suggest,
 };
 
 /// All instructions, for suggestions.
@@ -228,6 +228,8 @@ fn run(node: &Node) -> Result<Run, ParseErrorKind> {
     )?;
     let mounts = flags.values("mount");
     let mounts = mounts.iter().map(|text| MountFlag::parse(text));
+    let devices = flags.values("device");
+    let devices = devices.iter().map(|text| Device::parse(text));
     let network = match flags.raw("network") {
         None | Some("default") => RunNetwork::Default,
         Some("none") => RunNetwork::None,
@@ -247,7 +249,9 @@ fn run(node: &Node) -> Result<Run, ParseErrorKind> {
             .map_err(ParseErrorKind::Mount)?,
         network,
         security,
-        devices: flags.values("device"),
+        devices: devices
+            .collect::<Result<_, _>>()
+            .map_err(ParseErrorKind::Device)?,
     })
 }
 

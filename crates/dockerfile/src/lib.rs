@@ -21,17 +21,21 @@
 //! ```
 
 mod ast;
+mod device;
+mod directive;
 mod duration;
 mod error;
 mod excerpt;
 mod flags;
 mod glob;
 mod heredoc;
+mod hint;
 mod instruction;
+mod json;
 mod lines;
 mod mount;
-mod node;
 mod parse;
+mod place;
 mod span;
 mod suggest;
 mod words;
@@ -40,6 +44,7 @@ pub mod check;
 pub mod expand;
 pub mod ignore;
 pub mod matching;
+pub mod node;
 pub mod port;
 
 pub use ast::{
@@ -47,10 +52,14 @@ pub use ast::{
     HealthcheckTest, Heredoc, Instruction, KeyValue, Program, Run, RunNetwork, RunSecurity, Stage,
     Warning,
 };
+pub use device::{Device, DeviceError};
+pub use directive::Frontend;
 pub use duration::DurationError;
 pub use error::{ParseError, ParseErrorKind};
 pub use excerpt::excerpt;
 pub use glob::ShellPatternError;
 pub use mount::{CacheSharing, Mount, MountError, MountFlag, MountKind, Ownership, parse_size};
 pub use parse::{parse, parse_trigger};
+pub use place::place;
 pub use span::{Span, Spanned};
+pub use suggest::nearest;

@@ -208,6 +208,9 @@ fn tokens(pattern: &str, dialect: Dialect) -> Option<Vec<Token>> {
             }
             '[' => {
                 let (class, end) = class(&chars, at + 1)?;
+                if dialect == Dialect::Ignore && has_backward_range(&class) {
+                    return None;
+                }
                 tokens.push(class);
                 at = end;
             }
@@ -245,6 +248,15 @@ fn spans_directories(chars: &[char], at: usize, dialect: Dialect) -> bool {
             let starts = at == 0 || chars[at - 1] == '/';
             starts && matches!(chars.get(at + 2), None | Some('/'))
         }
+    }
+}
+
+/// Go's `filepath.Match` takes a range such as `z-a` as one that has no characters;
+/// moby/patternmatcher refuses the pattern.
+fn has_backward_range(class: &Token) -> bool {
+    match class {
+        Token::Class { ranges, .. } => ranges.iter().any(|(low, high)| low > high),
+        _ => false,
     }
 }
 

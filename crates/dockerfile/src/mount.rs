@@ -216,7 +216,7 @@ impl MountFlag {
     /// Reads the flag's value as far as it can be without knowing variables.
     pub(crate) fn parse(text: &str) -> Result<Self, MountError> {
         let mut from = None;
-        for field in fields(text)? {
+        for field in mount_fields(text)? {
             let Some((key, value)) = field.split_once('=') else {
                 continue;
             };
@@ -247,7 +247,7 @@ impl MountFlag {
     /// Returns the mount, its values expanded with `variable`.
     pub fn resolve(&self, variable: &Variables<'_>, escape: char) -> Result<Mount, MountError> {
         let mut draft = Draft::default();
-        for field in fields(&self.text)? {
+        for field in mount_fields(&self.text)? {
             match field.split_once('=') {
                 Some((key, value)) => {
                     let value = expand::word(value, variable, escape)?;
@@ -310,11 +310,11 @@ impl Draft {
             "from" => self.from = Some(value).filter(|value| !value.is_empty()),
             "source" | "src" => self.source = value,
             "target" | "dst" | "destination" => self.target = value,
-            "readonly" | "ro" => self.read_only = Some(truth(key, &value)?),
-            "readwrite" | "rw" => self.read_only = Some(!truth(key, &value)?),
+            "readonly" | "ro" => self.read_only = Some(mount_truth(key, &value)?),
+            "readwrite" | "rw" => self.read_only = Some(!mount_truth(key, &value)?),
             "required" => {
                 self.expect_kind("required", &["secret", "ssh"])?;
-                self.required = truth(key, &value)?;
+                self.required = mount_truth(key, &value)?;
             }
             "size" => {
                 self.expect_kind("size", &["tmpfs"])?;
@@ -444,15 +444,19 @@ fn sharing(value: String) -> Result<CacheSharing, MountError> {
     }
 }
 
+fn mount_truth(key: &str, value: &str) -> Result<bool, MountError> {
+    truth(value).ok_or_else(|| MountError::InvalidValue {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    })
+}
+
 /// Go's `strconv.ParseBool`.
-fn truth(key: &str, value: &str) -> Result<bool, MountError> {
+pub(crate) fn truth(value: &str) -> Option<bool> {
     match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(MountError::InvalidValue {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        }),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 
@@ -493,9 +497,12 @@ pub fn parse_size(text: &str) -> Option<u64> {
     u64::try_from(bytes).ok()
 }
 
-/// Splits one line of comma-separated values.
-fn fields(text: &str) -> Result<Vec<String>, MountError> {
-    let wrong = || MountError::Quotes(text.to_owned());
+fn mount_fields(text: &str) -> Result<Vec<String>, MountError> {
+    fields(text).ok_or_else(|| MountError::Quotes(text.to_owned()))
+}
+
+/// Splits one line of comma-separated values; `None` when its quotes do not match.
+pub(crate) fn fields(text: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
@@ -505,18 +512,18 @@ fn fields(text: &str) -> Result<Vec<String>, MountError> {
                 None => (rest, None),
             };
             if field.contains('"') {
-                return Err(wrong());
+                return None;
             }
             fields.push(field.to_owned());
             match after {
                 Some(after) => rest = after,
-                None => return Ok(fields),
+                None => return Some(fields),
             }
             continue;
         };
         let mut field = String::new();
         loop {
-            let (part, after) = quoted.split_once('"').ok_or_else(wrong)?;
+            let (part, after) = quoted.split_once('"')?;
             field.push_str(part);
             match after.strip_prefix('"') {
                 Some(after) => {
@@ -532,8 +539,8 @@ fn fields(text: &str) -> Result<Vec<String>, MountError> {
         fields.push(field);
         match quoted.strip_prefix(',') {
             Some(after) => rest = after,
-            None if quoted.is_empty() => return Ok(fields),
-            None => return Err(wrong()),
+            None if quoted.is_empty() => return Some(fields),
+            None => return None,
         }
     }
 }

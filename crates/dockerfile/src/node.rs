@@ -1,29 +1,40 @@
 //! The low-level tree: instructions as words, like BuildKit's parser makes it.
+//!
+//! It knows no instruction's meaning: an unknown one is a node like any other. [`read`] makes it,
+//! [`parse`](crate::parse) gives it meaning; a node's `Display` is the line that BuildKit's own
+//! parser tests compare.
+
+use std::fmt;
 
 use crate::check::Rule;
 use crate::error::{Fault, ParseErrorKind};
 use crate::expand::ExpandError;
 use crate::lines::{self, Line, Lines};
 use crate::words::{self, Cut};
-use crate::{Directives, Heredoc, Span, Warning, heredoc};
+use crate::{Directives, Heredoc, ParseError, Span, Warning, directive, heredoc, json};
 
 /// One instruction as words.
-#[derive(Debug, Default)]
-pub(crate) struct Node {
-    pub(crate) keyword: String,
-    pub(crate) flags: Vec<String>,
-    pub(crate) words: Words,
-    pub(crate) heredocs: Vec<Heredoc>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// The name of the instruction as written.
+    pub keyword: String,
+    /// The words before its arguments that start with `--`, without quotes and escapes.
+    pub flags: Vec<String>,
+    /// Its arguments.
+    pub words: Words,
+    /// The heredocs that it opens.
+    pub heredocs: Vec<Heredoc>,
     /// The logical line.
-    pub(crate) line: String,
-    pub(crate) span: Span,
+    pub line: String,
+    /// Its lines; for the instruction in an `ONBUILD` none.
+    pub span: Span,
     /// The comments right above, without `#`.
-    pub(crate) comments: Vec<String>,
+    pub comments: Vec<String>,
 }
 
 /// The arguments of an instruction.
-#[derive(Debug)]
-pub(crate) enum Words {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Words {
     /// Words, or one word that is the whole rest of the line.
     Plain(Vec<String>),
     /// The elements of a JSON array, behind `HEALTHCHECK`'s type if there is one.
@@ -41,18 +52,32 @@ impl Default for Words {
 }
 
 /// A text as instructions.
-#[derive(Debug)]
-pub(crate) struct Tree {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) directives: Directives,
-    pub(crate) warnings: Vec<Warning>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// The instructions, at least one.
+    pub nodes: Vec<Node>,
+    /// The parser directives.
+    pub directives: Directives,
+    /// What is dropped from the text.
+    pub warnings: Vec<Warning>,
 }
 
 /// Reads a text.
-pub(crate) fn read(text: &[u8]) -> Result<Tree, Fault> {
+pub fn read(text: &[u8]) -> Result<Tree, ParseError> {
+    tree(text).map_err(|fault| fault.locate(text))
+}
+
+/// As [`read`]; the column of the error is not known yet.
+pub(crate) fn tree(text: &[u8]) -> Result<Tree, Fault> {
+    let (check, check_line) = directive::check(text).unzip();
     let mut reader = Reader {
         lines: Lines::new(text),
-        directives: Directives::default(),
+        directives: Directives {
+            syntax: directive::Frontend::of(text).map(|frontend| frontend.image),
+            check,
+            check_line: check_line.unwrap_or_default(),
+            ..Directives::default()
+        },
         directives_end: false,
         seen: Vec::new(),
         comments: Vec::new(),
@@ -90,7 +115,7 @@ impl<'a> Reader<'a> {
         let line = line.trim_start();
         let text = line.strip_prefix('#').unwrap_or(line).trim();
         if !self.directives_end {
-            if let Some((name, value)) = directive(text) {
+            if let Some((name, value)) = directive::parse(text) {
                 return self.directive(name, value);
             }
             self.directives_end = true;
@@ -112,11 +137,7 @@ impl<'a> Reader<'a> {
             ));
         }
         match name.as_str() {
-            "syntax" => {
-                let image = value.split(' ').next().unwrap_or_default();
-                self.directives.syntax = Some(image.to_owned());
-            }
-            "check" => self.directives.check = Some(value.to_owned()),
+            "syntax" | "check" => {}
             _ => match value {
                 "\\" => self.directives.escape = '\\',
                 "`" => self.directives.escape = '`',
@@ -212,13 +233,49 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads `name = value` if the name is that of a directive.
-fn directive(text: &str) -> Option<(String, &str)> {
-    let (name, value) = text.split_once('=')?;
-    let name = name.trim_end().to_ascii_lowercase();
-    let known = matches!(name.as_str(), "syntax" | "escape" | "check");
-    let value = value.trim();
-    (known && !value.is_empty()).then_some((name, value))
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({}", self.keyword.to_lowercase())?;
+        if !self.flags.is_empty() {
+            let flags: Vec<String> = self.flags.iter().map(|flag| quoted(flag)).collect();
+            write!(f, " [{}]", flags.join(" "))?;
+        }
+        match &self.words {
+            Words::Plain(words) | Words::Json(words) => {
+                for word in words {
+                    write!(f, " {}", quoted(word))?;
+                }
+            }
+            Words::Pairs(pairs) => {
+                for (key, value, assigned) in pairs {
+                    let sign = if *assigned { "=" } else { "" };
+                    write!(f, " {} {} \"{sign}\"", quoted(key), quoted(value))?;
+                }
+            }
+            Words::Instruction(node) => write!(f, " {node}")?,
+        }
+        f.write_str(")")
+    }
+}
+
+/// Go's `strconv.Quote`.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\x08' => quoted.push_str("\\b"),
+            '\x0c' => quoted.push_str("\\f"),
+            c if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 impl Node {
@@ -281,20 +338,7 @@ enum Within {
 
 /// Reads a JSON array of strings; `None` when the text is no JSON array.
 fn json(text: &str) -> Result<Option<Words>, ParseErrorKind> {
-    if !text.starts_with('[') {
-        return Ok(None);
-    }
-    let Ok(elements) = serde_json::from_str::<Vec<serde_json::Value>>(text) else {
-        return Ok(None);
-    };
-    let mut words = Vec::with_capacity(elements.len());
-    for element in elements {
-        match element {
-            serde_json::Value::String(word) => words.push(word),
-            _ => return Err(ParseErrorKind::NotStringArray),
-        }
-    }
-    Ok(Some(Words::Json(words)))
+    json::strings(text).map(|words| words.map(Words::Json))
 }
 
 fn pairs(instruction: &'static str, rest: &str, escape: char) -> Result<Words, ParseErrorKind> {

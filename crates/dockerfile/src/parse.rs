@@ -23,7 +23,7 @@ fn stages(text: &[u8]) -> Result<Dockerfile, Fault> {
         nodes,
         directives,
         warnings,
-    } = node::read(text)?;
+    } = node::tree(text)?;
     let mut global_args = Vec::new();
     let mut stages: Vec<Stage> = Vec::new();
     for node in &nodes {
@@ -57,7 +57,7 @@ fn stages(text: &[u8]) -> Result<Dockerfile, Fault> {
 }
 
 fn trigger(text: &[u8]) -> Result<Spanned<Instruction>, Fault> {
-    let tree = node::read(text)?;
+    let tree = node::tree(text)?;
     let [node] = tree.nodes.as_slice() else {
         return Err(Fault::of_file(ParseErrorKind::TriggerCount));
     };

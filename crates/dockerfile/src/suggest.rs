@@ -4,7 +4,7 @@
 const MAX_DISTANCE: usize = 2;
 
 /// Returns the option nearest to `word`, unless `word` is one of them or none is near.
-pub(crate) fn nearest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
     let word: Vec<char> = word.chars().collect();
     let distances = options
         .iter()

@@ -77,7 +77,8 @@ fn take_flag(text: &str, escape: char) -> (String, &str) {
     (word, "")
 }
 
-/// Splits at white space outside of quotes; quotes and escapes are kept.
+/// Splits at white space outside of quotes; quotes and escapes are kept. Nothing is escaped
+/// between single quotes.
 pub(crate) fn split_quoted(text: &str, escape: char) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -89,7 +90,7 @@ pub(crate) fn split_quoted(text: &str, escape: char) -> Vec<String> {
             continue;
         }
         let current = word.get_or_insert_default();
-        if c == escape {
+        if c == escape && quote != Some('\'') {
             // An escape character at the very end is dropped.
             if let Some(escaped) = chars.next() {
                 current.push(c);

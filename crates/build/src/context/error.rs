@@ -40,6 +40,8 @@ pub enum ContextError {
     Ignore {
         /// The name of the file.
         name: String,
+        /// The line of the pattern, counted from 1.
+        line: usize,
         /// Why.
         #[source]
         source: PatternError,
@@ -47,6 +49,18 @@ pub enum ContextError {
 }
 
 impl ContextError {
+    /// Returns what to do about it, where that is known.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Ignore { line, source, .. } => Some(format!("line {line}: {}", source.hint())),
+            Self::Open { .. }
+            | Self::Read { .. }
+            | Self::Changed(_)
+            | Self::TooManyLinks(_)
+            | Self::Canceled => None,
+        }
+    }
+
     /// An error about `path` of the context.
     pub(crate) fn read(path: &[u8], source: impl Into<io::Error>) -> Self {
         Self::Read {

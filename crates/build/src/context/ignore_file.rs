@@ -73,7 +73,15 @@ fn parse(path: &Path, file: io::Result<File>) -> Result<Option<Patterns>, Contex
     file.take(MAX_SIZE).read_to_end(&mut text).map_err(fault)?;
     let patterns = Patterns::parse(&text).map_err(|source| ContextError::Ignore {
         name: name.clone().into_owned(),
+        line: line_of(&text),
         source,
     })?;
     Ok(Some(patterns))
+}
+
+/// Returns the first line that is no pattern.
+fn line_of(text: &[u8]) -> usize {
+    let lines = text.split(|b| *b == b'\n');
+    let wrong = lines.map(Patterns::parse).position(|line| line.is_err());
+    wrong.unwrap_or_default() + 1
 }

@@ -5,7 +5,7 @@ use dockerfile::port::PortError;
 use dockerfile::{MountError, ParseError};
 use oci::DigestError;
 
-use crate::plan::PlanError;
+use crate::plan::{PlanError, did_you_mean};
 use crate::{BaseImageError, GitSourceError};
 
 /// Why an instruction cannot be lowered. `Display` is docker's words.
@@ -30,10 +30,15 @@ pub enum LowerError {
     #[error(transparent)]
     Port(#[from] PortError),
     /// A base image cannot be had.
-    #[error("{name}: failed to resolve source metadata for {reference}: {source}")]
+    #[error(
+        "{name}: failed to resolve source metadata for {reference}: {source}{}",
+        did_you_mean(.suggestion.as_ref())
+    )]
     BaseImage {
-        /// The name as people write it.
+        /// The name as the Dockerfile has it.
         name: String,
+        /// What was probably meant.
+        suggestion: Option<String>,
         /// The name in full.
         reference: String,
         /// Why.
@@ -70,4 +75,61 @@ pub enum LowerError {
     /// Valid, but not built yet; refused rather than ignored.
     #[error("{0} is not supported by strata build")]
     Unsupported(String),
+}
+
+impl LowerError {
+    /// Returns what to do about it.
+    pub fn hint(&self) -> String {
+        let hint = match self {
+            Self::Plan(error) => return error.hint(),
+            Self::Expand(error) => return error.hint(),
+            Self::Trigger(error) => {
+                return format!("an `ONBUILD` of the base image is wrong: {}", error.hint);
+            }
+            Self::Mount(error) => return error.hint(),
+            Self::MountTarget(_) => "mount at a directory below `/`",
+            Self::Port(error) => return error.hint(),
+            Self::BaseImage {
+                suggestion: Some(name),
+                ..
+            } => return format!("write `{name}`, if that is what you mean"),
+            Self::BaseImage { .. } => {
+                "check the name, the network and `login`; `images` lists the images that are here"
+            }
+            Self::InvalidMode(_) => "write an octal mode such as 0644, or changes such as u+x,go-w",
+            Self::ChecksumOfMany => "write one `ADD --checksum` for each source",
+            Self::ChecksumOfLocal => "leave `--checksum` out: it is for what is downloaded",
+            Self::InvalidChecksum(_) => "write `sha256:` and 64 hex digits",
+            Self::UrlInCopy => "write `ADD` for a URL",
+            Self::GitInCopy => "write `ADD` for a git repository",
+            Self::Git(error) => error.hint(),
+            Self::EmptyVolume => "write the directory, or give its variables values",
+            Self::InvalidSignal(_) => "write a name such as SIGTERM, or a number from 1 to 64",
+            Self::Unsupported(_) => "docs/dockerfile.md lists what is not supported yet",
+        };
+        hint.to_owned()
+    }
+
+    /// Returns the word to point at, where nobody said another one.
+    pub(crate) fn culprit(&self) -> Option<&str> {
+        match self {
+            Self::Plan(error) => error.culprit(),
+            Self::Expand(error) => Some(&error.word),
+            Self::Mount(error) => error.culprit(),
+            Self::Port(error) => Some(error.culprit()),
+            Self::BaseImage { name: word, .. }
+            | Self::InvalidMode(word)
+            | Self::InvalidSignal(word) => Some(word),
+            Self::ChecksumOfMany | Self::ChecksumOfLocal | Self::InvalidChecksum(_) => {
+                Some("--checksum")
+            }
+            Self::Git(error) => error.culprit(),
+            Self::Unsupported(what) => what.rsplit(' ').next(),
+            Self::Trigger(_)
+            | Self::MountTarget(_)
+            | Self::UrlInCopy
+            | Self::GitInCopy
+            | Self::EmptyVolume => None,
+        }
+    }
 }

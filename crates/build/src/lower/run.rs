@@ -24,7 +24,7 @@ pub(super) fn check(run: &Run) -> Result<(), LowerError> {
         return unsupported("RUN --security=insecure".to_owned());
     }
     match run.devices.first() {
-        Some(device) => unsupported(format!("RUN --device={device}")),
+        Some(device) => unsupported(format!("RUN --device={}", device.name)),
         None => Ok(()),
     }
 }

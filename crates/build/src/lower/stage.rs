@@ -205,7 +205,7 @@ impl Lowering<'_> {
             }
             StageBase::Image(reference) => {
                 let image = self
-                    .image(reference, &stage.platform)
+                    .image(reference, &stage.platform, &stage.base_name)
                     .map_err(|error| Located::at(stage.span, error))?;
                 Ok(start(image.config, Some(image.id)))
             }
@@ -216,9 +216,11 @@ impl Lowering<'_> {
         &mut self,
         reference: &Reference,
         platform: &Platform,
+        name: &str,
     ) -> Result<BaseImage, LowerError> {
         (self.images)(reference, platform).map_err(|source| LowerError::BaseImage {
-            name: reference.familiar(),
+            name: name.to_owned(),
+            suggestion: self.plan.suggest_base(name),
             reference: reference.to_string(),
             source,
         })
@@ -231,9 +233,10 @@ impl Lowering<'_> {
         from: &str,
         span: Span,
     ) -> Result<FilesFrom, Located<LowerError>> {
+        let name = from;
         let from = self
             .plan
-            .resolve_from(from, state.index, span)
+            .resolve_from(name, state.index, span)
             .map_err(|located| located.map(LowerError::from))?;
         let origin = match from {
             CopyFrom::Context(name) => return Ok(FilesFrom::Context(Some(name))),
@@ -242,7 +245,7 @@ impl Lowering<'_> {
             CopyFrom::Image(reference) => {
                 let platform = self.plan.platform.clone();
                 let image = self
-                    .image(&reference, &platform)
+                    .image(&reference, &platform, name)
                     .map_err(|error| Located::at(span, error))?;
                 Origin::Layers(image.config.rootfs.diff_ids)
             }

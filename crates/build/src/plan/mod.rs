@@ -4,4 +4,7 @@ mod error;
 mod stages;
 
 pub use error::PlanError;
-pub use stages::{CopyFrom, Plan, PlanOptions, PlannedStage, StageBase, context_name, plan};
+pub(crate) use error::did_you_mean;
+pub use stages::{
+    CopyFrom, Plan, PlanOptions, PlannedImage, PlannedStage, StageBase, context_name, plan,
+};

@@ -67,9 +67,24 @@ pub struct PlannedStage {
     pub instructions: Vec<Spanned<Instruction>>,
     /// The lines of its `FROM`.
     pub span: Span,
+    /// Its base as `FROM` names it, expanded.
+    pub base_name: String,
     /// Whether the target needs it, as far as the Dockerfile tells; a trigger of a base image
     /// may need more.
     pub needed: bool,
+}
+
+/// An image that a build needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedImage {
+    /// Its name in full.
+    pub reference: Reference,
+    /// For which platform.
+    pub platform: Platform,
+    /// Its name as the Dockerfile has it, expanded.
+    pub name: String,
+    /// The instruction that names it first.
+    pub span: Span,
 }
 
 /// What a stage starts from.
@@ -168,31 +183,49 @@ impl Plan {
     }
 
     /// Returns the images that needed stages start from or copy from, each once, in order.
-    pub fn images(&self) -> Vec<(Reference, Platform, Span)> {
-        let mut images: Vec<(Reference, Platform, Span)> = Vec::new();
-        let mut add = |reference: &Reference, platform: &Platform, span: Span| {
-            if !images
-                .iter()
-                .any(|(r, p, _)| r == reference && p == platform)
-            {
-                images.push((reference.clone(), platform.clone(), span));
+    pub fn images(&self) -> Vec<PlannedImage> {
+        let mut images: Vec<PlannedImage> = Vec::new();
+        let mut add = |image: PlannedImage| {
+            let is_same = |other: &PlannedImage| {
+                other.reference == image.reference && other.platform == image.platform
+            };
+            if !images.iter().any(is_same) {
+                images.push(image);
             }
         };
         for (index, stage) in self.stages.iter().enumerate().filter(|(_, s)| s.needed) {
             if let StageBase::Image(reference) = &stage.base {
-                add(reference, &stage.platform, stage.span);
+                add(PlannedImage {
+                    reference: reference.clone(),
+                    platform: stage.platform.clone(),
+                    name: stage.base_name.clone(),
+                    span: stage.span,
+                });
             }
             for instruction in &stage.instructions {
                 for from in sources(&instruction.value) {
                     if let Ok(CopyFrom::Image(reference)) =
                         self.resolve_from(&from, index, instruction.span)
                     {
-                        add(&reference, &self.platform, instruction.span);
+                        add(PlannedImage {
+                            reference,
+                            platform: self.platform.clone(),
+                            name: from,
+                            span: instruction.span,
+                        });
                     }
                 }
             }
         }
         images
+    }
+
+    /// Returns what was probably meant by the name of an image that cannot be had: a stage, or
+    /// one of the images that docker knows by heart.
+    pub(crate) fn suggest_base(&self, name: &str) -> Option<String> {
+        let stages = self.stages.iter().filter_map(|stage| stage.name.as_deref());
+        let options: Vec<&str> = stages.chain(COMMON_IMAGES).collect();
+        dockerfile::nearest(name, &options).map(str::to_owned)
     }
 
     /// Finds what `--from=` in stage `index` names.
@@ -208,7 +241,12 @@ impl Plan {
         }
         let stage = match from.parse::<usize>() {
             Ok(number) if number < self.stages.len() => Some(number),
-            Ok(_) => return Err(fault(PlanError::InvalidStageIndex(from.to_owned()))),
+            Ok(_) => {
+                return Err(fault(PlanError::InvalidStageIndex {
+                    index: from.to_owned(),
+                    earlier: index,
+                }));
+            }
             Err(_) => find_stage(&self.stages, from),
         };
         match stage {
@@ -245,6 +283,7 @@ impl Plan {
         if base.is_empty() {
             return Err(at(PlanError::BlankBase(stage.base.clone())));
         }
+        let base_name = base.clone();
         // A context takes the place of the whole stage that has its name.
         let replaced = stage.name.as_deref().and_then(|name| self.context(name));
         let instructions = match replaced {
@@ -268,6 +307,7 @@ impl Plan {
             platform,
             instructions,
             span: stage.span,
+            base_name,
             needed: false,
         })
     }
@@ -295,6 +335,11 @@ impl Plan {
         Ok(())
     }
 }
+
+/// The images that docker suggests for names that are nearly theirs.
+const COMMON_IMAGES: [&str; 7] = [
+    "alpine", "busybox", "centos", "debian", "fedora", "golang", "ubuntu",
+];
 
 /// The base of a stage that starts from nothing.
 const SCRATCH: &str = "scratch";
@@ -390,7 +435,15 @@ fn find_target(stages: &[PlannedStage], target: Option<&str>) -> Result<usize, L
         return Ok(stages.len().saturating_sub(1));
     };
     let number = || target.parse().ok().filter(|index| *index < stages.len());
-    find_stage(stages, target)
-        .or_else(number)
-        .ok_or_else(|| Located::nowhere(PlanError::TargetNotFound(target.to_owned())))
+    find_stage(stages, target).or_else(number).ok_or_else(|| {
+        let names: Vec<&str> = stages
+            .iter()
+            .filter_map(|stage| stage.name.as_deref())
+            .collect();
+        Located::nowhere(PlanError::TargetNotFound {
+            target: target.to_owned(),
+            suggestion: dockerfile::nearest(target, &names).map(str::to_owned),
+            names: names.into_iter().map(str::to_owned).collect(),
+        })
+    })
 }

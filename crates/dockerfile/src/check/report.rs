@@ -19,7 +19,7 @@ pub struct Report {
 pub fn check(dockerfile: &Dockerfile, options: &CheckOptions<'_>) -> Result<Report, SettingsError> {
     let settings = match (options.settings, &dockerfile.directives.check) {
         (Some(settings), _) => settings.clone(),
-        (None, Some(text)) => Settings::parse(text.split(' ').next().unwrap_or_default())?,
+        (None, Some(text)) => Settings::parse(text)?,
         (None, None) => Settings::default(),
     };
     let mut findings = Findings {

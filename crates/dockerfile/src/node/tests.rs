@@ -13,50 +13,6 @@ fn cases(name: &str) -> Value {
     serde_json::from_str(&text).expect("the shared cases are JSON")
 }
 
-/// Writes a node as BuildKit's parser tests do.
-fn dump(node: &Node) -> String {
-    let mut text = node.keyword.to_lowercase();
-    if !node.flags.is_empty() {
-        let flags: Vec<String> = node.flags.iter().map(|flag| quote(flag)).collect();
-        text.push_str(&format!(" [{}]", flags.join(" ")));
-    }
-    match &node.words {
-        Words::Plain(words) | Words::Json(words) => {
-            for word in words {
-                text.push_str(&format!(" {}", quote(word)));
-            }
-        }
-        Words::Pairs(pairs) => {
-            for (key, value, assigned) in pairs {
-                let sign = if *assigned { "=" } else { "" };
-                text.push_str(&format!(" {} {} \"{sign}\"", quote(key), quote(value)));
-            }
-        }
-        Words::Instruction(node) => text.push_str(&format!(" {}", dump(node))),
-    }
-    format!("({text})")
-}
-
-/// Go's `strconv.Quote`.
-fn quote(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            '\x08' => quoted.push_str("\\b"),
-            '\x0c' => quoted.push_str("\\f"),
-            c if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 #[test]
 fn shared_cases_of_buildkits_parser_give_its_trees() {
     let cases = cases("buildkit-parser.json");
@@ -71,7 +27,7 @@ fn shared_cases_of_buildkits_parser_give_its_trees() {
             continue;
         };
         let tree = tree.expect("valid");
-        let found: Vec<String> = tree.nodes.iter().map(dump).collect();
+        let found: Vec<String> = tree.nodes.iter().map(ToString::to_string).collect();
         let expected: Vec<&str> = expected.lines().collect();
         assert_eq!(found, expected, "{name}");
     }
@@ -79,7 +35,7 @@ fn shared_cases_of_buildkits_parser_give_its_trees() {
 
 fn lines(text: &str) -> Vec<String> {
     let tree = read(text.as_bytes()).expect("valid");
-    tree.nodes.iter().map(dump).collect()
+    tree.nodes.iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -148,4 +104,31 @@ fn heredocs_take_the_lines_up_to_their_name() {
     assert!(read(b"CMD cat <<A\nUSER x").is_ok());
     assert!(read(b"RUN [\"cat\", \"<<A\"]\nUSER x").is_ok());
     assert!(read(b"ONBUILD RUN cat <<A\nx").is_err());
+}
+
+#[test]
+fn nothing_is_escaped_between_single_quotes() {
+    for (text, expected) in [
+        (r"ENV a='x\' b=y", r#"(env "a" "'x\\'" "=" "b" "y" "=")"#),
+        (
+            r#"ENV a="x\" b" c=y"#,
+            r#"(env "a" "\"x\\\" b\"" "=" "c" "y" "=")"#,
+        ),
+        (r"ARG a='b\' c", r#"(arg "a='b\\'" "c")"#),
+        (
+            "# escape=`\nLABEL a='x`' b=y",
+            r#"(label "a" "'x`'" "=" "b" "y" "=")"#,
+        ),
+    ] {
+        assert_eq!(lines(text), [expected], "{text:?}");
+    }
+}
+
+#[test]
+fn a_shebang_ends_only_the_directives_of_the_parser() {
+    let tree = read(b"#!/usr/bin/env build\n# check=skip=A // why\n# escape=`\nCMD a\\\nb");
+    let tree = tree.expect("valid");
+    assert_eq!(tree.directives.check.as_deref(), Some("skip=A"));
+    assert_eq!(tree.directives.escape, '\\');
+    assert_eq!(tree.nodes.len(), 1);
 }

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use build::{BuildOptions, TargetInfo};
 use strata::describe;
 use strata::ops::base_images::PullPolicy;
-use strata::ops::image_build::ask;
+use strata::ops::image_build::{ImageBuildError, ask};
 
 use super::build::failed;
+use super::build_display::BuildDisplay;
 use super::error::{CommandError, Exit};
 use super::flags::Arguments;
 use super::session::Session;
@@ -63,7 +64,12 @@ impl Call {
                     Ok((outline(&build::outline(context, options)?), Exit::SUCCESS))
                 }),
             };
-            answer.map_err(|error| failed(&format!("failed to solve: {}", describe(&error))))?
+            answer.map_err(|error| {
+                if let ImageBuildError::Build(error) = &error {
+                    BuildDisplay::Quiet.fail(error);
+                }
+                failed(&format!("failed to solve: {}", describe(&error)))
+            })?
         };
         session.out.data(&text)?;
         Ok(exit)

@@ -103,6 +103,10 @@ impl BuildDisplay {
             text.push_str(&place.excerpt);
             text.push_str(&pointer(place));
         }
+        if let Some(hint) = error.hint() {
+            let hint: String = hint.chars().map(visible).collect();
+            text.push_str(&format!("hint: {hint}\n"));
+        }
         Channel::Stderr.write(&text);
     }
 }
@@ -111,6 +115,15 @@ impl BuildDisplay {
 fn pointer(place: &Location) -> String {
     let file: String = place.file.chars().flat_map(char::escape_default).collect();
     format!("at {file}:{}:{}\n", place.line, place.column)
+}
+
+/// A hint may hold words of the Dockerfile, whose control characters must not reach a terminal.
+fn visible(c: char) -> char {
+    if c.is_control() {
+        char::REPLACEMENT_CHARACTER
+    } else {
+        c
+    }
 }
 
 fn screen() -> Size {

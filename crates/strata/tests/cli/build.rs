@@ -59,11 +59,18 @@ fn errors_show_the_lines_of_the_dockerfile() {
     let outcome = strata.run(&["build", "context"]);
     assert!(
         outcome.stderr.ends_with(
-            "Dockerfile:2\n--------------------\n   1 |     FROM base:1\n   2 | >>> RUNN x\n   3 |     \n--------------------\nat Dockerfile:2:1\nERROR: failed to build: failed to solve: dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)\n"
+            "Dockerfile:2\n--------------------\n   1 |     FROM base:1\n   2 | >>> RUNN x\n   3 |     \n--------------------\nat Dockerfile:2:1\nhint: write `RUN`\nERROR: failed to build: failed to solve: dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)\n"
         ),
         "{outcome}"
     );
     assert_eq!(outcome.code, 1);
+    let checked = strata.run(&["build", "--check", "context"]);
+    assert!(
+        checked
+            .stderr
+            .contains("at Dockerfile:2:1\nhint: write `RUN`\nERROR: "),
+        "{checked}"
+    );
     strata.write("context/Dockerfile", "FROM base:1\nCOPY nope .\n");
     let outcome = strata.run(&["build", "context"]);
     assert!(
