@@ -7,7 +7,7 @@ use std::thread;
 
 use dockerfile::check::Base;
 use layer::Timestamp;
-use oci::{Platform, Reference};
+use oci::{ImageId, Platform, Reference};
 use store::Pick;
 
 use crate::base::{BaseImage, BaseImageError};
@@ -139,6 +139,14 @@ impl Bases {
             // A trigger of a base image names it.
             None => get(context, &layouts(&options.contexts), reference, platform),
         }
+    }
+
+    /// Returns the images with the names that they were asked for by.
+    pub(crate) fn list(&self) -> Vec<(Reference, Platform, ImageId)> {
+        let known = self.0.iter();
+        known
+            .map(|(name, platform, image)| (name.clone(), platform.clone(), image.id))
+            .collect()
     }
 
     /// Returns how many images the plan names.

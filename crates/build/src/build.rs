@@ -1,12 +1,10 @@
 //! The whole way from a Dockerfile to an image in the store.
 
-use std::time::Instant;
-
 use dockerfile::check::{self, CheckOptions, Coverage, Report, Settings};
 use dockerfile::ignore::Patterns;
 use dockerfile::{Dockerfile, Span};
 use oci::{DiffId, Digest, ImageId, Platform, Reference};
-use store::{BuildRecord, Timestamp};
+use serde_json::Value;
 
 use crate::bases::Bases;
 use crate::context::read_patterns;
@@ -37,6 +35,11 @@ pub struct Built {
     pub cached: usize,
     /// The steps that its layers come of, and what they read, parents first.
     pub steps: Vec<BuiltStep>,
+    /// For the record of the build, of each step: `name`, `line`, `key`, `layer`, `cached`,
+    /// `seconds`.
+    pub report: Value,
+    /// The images that it was made of.
+    pub bases: Vec<(Reference, Platform, ImageId)>,
 }
 
 /// A step as a build made or found it.
@@ -57,7 +60,6 @@ const INTERNAL_STEPS: usize = 4;
 /// Builds an image from a Dockerfile and tags it. Nothing is tagged when a step fails; the
 /// layers of the steps before it stay in the cache.
 pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built, BuildError> {
-    let (started, clock) = (Timestamp::now(), Instant::now());
     let progress = Progress::new(context.progress);
     let faults = Faults { options };
     let build_platform = Platform::host();
@@ -84,16 +86,8 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
         digests.save();
     }
     let outcome = outcome?;
-    let built = export(context, options, (&graph, &outcome), &progress)?;
-    let first_tag = options.tags.first().map(Reference::familiar);
-    let record = BuildRecord {
-        name: first_tag.unwrap_or_else(|| built.id.to_string()),
-        dockerfile: options.dockerfile_name.clone(),
-        started,
-        seconds: clock.elapsed().as_secs_f64(),
-        steps: outcome.report(&graph),
-    };
-    context.store.put_build(&record).map_err(SolveError::from)?;
+    let mut built = export(context, options, (&graph, &outcome), &progress)?;
+    built.bases = bases.list();
     export_caches(context, &built, &progress)?;
     Ok(built)
 }
@@ -196,6 +190,7 @@ fn lint(
             rule: warning.rule.name().to_owned(),
             message: warning.message,
             line: usize::try_from(warning.span.start).unwrap_or_default(),
+            url: warning.rule.url(),
         });
     }
     match report.error {

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A step within one build; numbers are given in the order in which steps start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct StepId(pub usize);
 
 /// The stream that a line of output came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogStream {
     /// Standard output.
     Stdout,
@@ -17,7 +21,8 @@ pub enum LogStream {
 
 /// Something happened in a build. Every step that starts ends as done, cached or failed; steps
 /// interleave when they run in parallel.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Event {
     /// The plan is known: how many steps there will be in all.
     Planned {
@@ -80,5 +85,8 @@ pub enum Event {
         message: String,
         /// The line, from 1.
         line: usize,
+        /// The page about the rule.
+        #[serde(default)]
+        url: String,
     },
 }

@@ -39,6 +39,8 @@ pub(crate) fn export(
         executed: outcome.executed(),
         cached: outcome.cached(),
         steps: steps.clone(),
+        report: outcome.report(graph),
+        bases: Vec::new(),
     };
     if options.result == ResultKind::Files {
         return Ok(built(ImageId(Digest::of(&config))));

@@ -19,6 +19,8 @@ pub(crate) enum Holder {
     Container(String),
     /// By its key.
     Step(Digest),
+    /// By the digest of its log.
+    Build(Digest),
     /// Parts of an image that has not come yet.
     Lease,
 }
@@ -47,6 +49,7 @@ impl Census {
         census.read_containers(connection)?;
         census.read_tags(connection)?;
         census.read_steps(connection)?;
+        census.read_builds(connection)?;
         census.read_leases(connection)?;
         let mut query = connection.prepare_cached("SELECT digest, diff_id FROM compressions")?;
         let mut rows = query.query([])?;
@@ -153,6 +156,17 @@ impl Census {
         Ok(())
     }
 
+    fn read_builds(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let query = "SELECT log FROM builds WHERE log IS NOT NULL";
+        let mut query = connection.prepare_cached(query)?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let log = db::digest(row, 0)?;
+            self.claim(Holder::Build(log), Vec::new(), vec![log]);
+        }
+        Ok(())
+    }
+
     fn read_leases(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let now = Timestamp::now().0;
         let leased = |query: &str| -> Result<Vec<Digest>, StoreError> {
@@ -169,7 +183,7 @@ impl Census {
     }
 }
 
-/// Collects what images, containers, tags, build steps and leases need.
+/// Collects what images, containers, tags, build steps, builds and leases need.
 pub(crate) fn needed(connection: &Connection) -> Result<Needed, StoreError> {
     Ok(Census::read(connection)?.needed(|_| true))
 }

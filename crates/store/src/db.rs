@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 use crate::StoreError;
 
 /// The version of the tables, kept in `user_version`.
-pub(crate) const SCHEMA_VERSION: i32 = 4;
+pub(crate) const SCHEMA_VERSION: i32 = 5;
 
 /// How long a process waits for another one's transaction. Transactions are short; only a
 /// stopped process can make one last.
@@ -213,12 +213,21 @@ ALTER TABLE tag_journal ADD COLUMN operation INTEGER;
 CREATE INDEX tag_journal_name ON tag_journal (name, seq);
 ";
 
+const SCHEMA_5: &str = "
+ALTER TABLE builds ADD COLUMN reference TEXT;
+ALTER TABLE builds ADD COLUMN status TEXT;
+ALTER TABLE builds ADD COLUMN about TEXT;
+ALTER TABLE builds ADD COLUMN log BLOB;
+CREATE UNIQUE INDEX builds_reference ON builds (reference) WHERE reference IS NOT NULL;
+";
+
 /// What makes the tables of each version from those of the one before.
-const MIGRATIONS: [(i32, &str); 4] = [
+const MIGRATIONS: [(i32, &str); 5] = [
     (1, SCHEMA_1),
     (2, SCHEMA_2),
     (3, SCHEMA_3),
-    (SCHEMA_VERSION, SCHEMA_4),
+    (4, SCHEMA_4),
+    (SCHEMA_VERSION, SCHEMA_5),
 ];
 
 /// Whether a missing database is made.

@@ -20,6 +20,9 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The kernel gave no random bytes.
+    #[error("cannot read random bytes")]
+    Random(#[source] io::Error),
     /// What is to come does not fit on the disk.
     #[error("not enough space in `{}`: at least {} are needed, {} are free", root.display(), megabytes(*needed), megabytes(*free))]
     NoRoom {

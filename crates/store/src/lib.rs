@@ -51,7 +51,7 @@ pub use archive::{
     Archive, ArchiveError, ArchiveImage, ArchiveSource, Decompress, Pick, SavedImage, save,
 };
 pub use blob_writer::{BlobWriter, NewBlob};
-pub use build::BuildRecord;
+pub use build::{BuildRecord, BuildStatus};
 pub use cache_mount::{CacheHold, CacheMount, CacheRecord};
 pub use container::{ContainerError, ContainerRecord, ContainerState, Remains};
 pub use error::{StoreError, is_disk_full};

@@ -235,7 +235,7 @@ impl<'a> Ledger<'a> {
                     ledger.of_step.insert(*key, index);
                 }
                 Holder::Container(id) => ledger.bytes += usage.container(id),
-                Holder::Tag { image: None, .. } | Holder::Lease => {}
+                Holder::Tag { image: None, .. } | Holder::Build(_) | Holder::Lease => {}
             }
             for layer in &claim.layers {
                 *ledger.layers.entry(*layer).or_default() += 1;

@@ -36,7 +36,7 @@ pub struct Usage {
     pub held: Share,
     /// What nothing needs any more, in the trash or before a sweep.
     pub removed: Share,
-    /// The database, locks, directories, what is remembered of build contexts.
+    /// The database, locks, directories, what is remembered of build contexts, logs of builds.
     pub records: Share,
     /// What a prune of everything that is not in use would free, compressed forms too.
     pub prunable: u64,
@@ -332,6 +332,7 @@ enum Class {
     Image,
     Container,
     Step,
+    Log,
     Lease,
     Held,
 }
@@ -401,6 +402,7 @@ impl Needs {
                     Class::Container
                 }
                 Holder::Step(_) => Class::Step,
+                Holder::Build(_) => Class::Log,
                 Holder::Lease => Class::Lease,
             };
             put(&mut self.layers, &claim.layers, class);
@@ -477,6 +479,7 @@ impl Needs {
             Some(Class::Container) => (&mut usage.containers, !stays(&self.without_containers)),
             // By its class only steps need it, and perhaps an undo.
             Some(Class::Step) => (&mut usage.build_cache, !stays(&self.held)),
+            Some(Class::Log) => (&mut usage.records, false),
             Some(Class::Lease) => {
                 usage.partial.count += 1;
                 (&mut usage.partial, false)
@@ -552,7 +555,7 @@ fn needed_without(
         Holder::Tag { image, .. } => image.is_none_or(|image| used.contains(&image)),
         Holder::Container(id) => kept.contains(id.as_str()),
         Holder::Step(_) => without == Without::Images,
-        Holder::Lease => true,
+        Holder::Build(_) | Holder::Lease => true,
     })
 }
 

@@ -256,6 +256,7 @@ fn explain_layers(
                 Keeper::Container(containers.get(id).cloned().unwrap_or_default())
             }
             Holder::Step(key) => Keeper::Step(*key),
+            Holder::Build(_) => continue,
             Holder::Lease => Keeper::Arriving,
         };
         for layer in &claim.layers {

@@ -129,6 +129,8 @@ pub enum Role {
     Manifest,
     /// A layer as it is transferred.
     Layer(DiffId),
+    /// The log of a build.
+    Log,
     /// A part of an index that a tag leads to, or what waits for the rest of an image.
     Part,
 }
@@ -243,6 +245,7 @@ impl fmt::Display for Role {
             Self::Config => "configuration of an image",
             Self::Manifest => "manifest of an image",
             Self::Layer(_) => "compressed layer",
+            Self::Log => "log of a build",
             Self::Part => "blob",
         })
     }

@@ -70,6 +70,8 @@ pub(crate) struct Records {
     pub(crate) containers: Vec<ContainerRow>,
     /// Key and layer.
     pub(crate) steps: Vec<(Digest, Digest)>,
+    /// The logs of builds.
+    pub(crate) logs: Vec<Digest>,
     /// Tag, document, image.
     pub(crate) served: Vec<(String, Digest, Option<Digest>)>,
     /// Tag and part.
@@ -176,6 +178,8 @@ impl Reader<'_> {
         records.steps = self.rows("steps", query, |row| {
             Ok((db::digest(row, 0)?, db::digest(row, 1)?))
         })?;
+        let query = "SELECT log FROM builds WHERE log IS NOT NULL";
+        records.logs = self.rows("builds", query, |row| db::digest(row, 0))?;
         let query = "SELECT name, document, image FROM served";
         records.served = self.rows("served", query, |row| {
             let image = db::optional_digest(row, 2)?;
@@ -330,6 +334,9 @@ impl Needs {
                 .entry(*digest)
                 .or_default()
                 .extend(images.into_iter().flatten());
+        }
+        for log in &records.logs {
+            needs.roles.insert(*log, Role::Log);
         }
         for (name, part) in &records.served_parts {
             needs.tags.entry(*part).or_default().insert(familiar(name));

@@ -3,8 +3,8 @@
 use crate::fixture::{Fixture, config_with};
 use oci::{DiffId, Digest, MediaType, Reference};
 use store::{
-    BuildRecord, ContainerError, ContainerRecord, ContainerState, NewImage, Prune, Remains,
-    ResolveError, StepFilter, StepRecord, StepScope, StoreError, Timestamp,
+    BuildRecord, BuildStatus, ContainerError, ContainerRecord, ContainerState, NewImage, Prune,
+    Remains, ResolveError, StepFilter, StepRecord, StepScope, StoreError, Timestamp,
 };
 
 /// Prunes build steps only.
@@ -370,11 +370,15 @@ fn builds_are_listed_newest_first() {
     let store = fixture.open();
     for name in ["a", "b"] {
         let build = BuildRecord {
+            reference: format!("r{name}"),
             name: name.to_owned(),
             dockerfile: "Dockerfile".to_owned(),
             started: Timestamp::now(),
             seconds: 1.0,
+            status: BuildStatus::Failed,
             steps: serde_json::json!([]),
+            about: serde_json::json!({ "context": "." }),
+            log: None,
         };
         store.put_build(&build).expect("stored");
     }

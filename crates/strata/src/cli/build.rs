@@ -12,6 +12,7 @@ use serde_json::json;
 use strata::container::variables::label;
 use strata::ops::base_images::PullPolicy;
 use strata::ops::build_context::RemoteContext;
+use strata::ops::build_record::BuildPlace;
 use strata::ops::image_build::{ImageBuildError, Surroundings};
 use strata::ops::push::{Wanted, push};
 
@@ -103,7 +104,7 @@ pub(crate) const COMMAND: Command = Command {
         Flag::one(
             "progress",
             "string",
-            "Set type of progress output (\"auto\", \"quiet\", \"plain\", \"tty\") (default \"auto\")",
+            "Set type of progress output (\"auto\", \"none\", \"plain\", \"quiet\", \"rawjson\", \"tty\") (default \"auto\")",
         ),
         Flag::one(
             "provenance",
@@ -201,6 +202,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         outputs: std::mem::take(&mut outputs.files),
         caches: cache.sources,
         exports: cache.targets,
+        place: place(arguments),
     };
     let result = watch(session.engine()?, &options, &mut surroundings, &mut display)?;
     drop(fetched);
@@ -231,7 +233,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             if let Some(path) = arguments.text("iidfile") {
                 fs::write(path, &id).map_err(|error| failed(&open_error(path, &error)))?;
             }
-            if style == Style::Quiet && !outputs.uses_stdout {
+            if prints_id(arguments, style) && !outputs.uses_stdout {
                 session.out.line(&id)?;
             }
             background::tidy(session);
@@ -245,6 +247,24 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             let text = format!("failed to solve: {}", describe(&error));
             Err(failed(&text).caused_by(&error))
         }
+    }
+}
+
+/// docker tells the id of an image where nothing else is told, but for `--progress=none`.
+fn prints_id(arguments: &Arguments, style: Style) -> bool {
+    style == Style::Quiet
+        && (arguments.is_on("quiet") || arguments.text("progress") != Some("none"))
+}
+
+/// Returns what the user calls what is built.
+fn place(arguments: &Arguments) -> BuildPlace {
+    let pair = |text: &str| {
+        let (name, value) = text.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    BuildPlace {
+        context: arguments.positional[0].clone(),
+        named_contexts: arguments.all("build-context").filter_map(pair).collect(),
     }
 }
 
@@ -291,9 +311,10 @@ fn style(arguments: &Arguments, session: &Session) -> Result<Style, CommandError
         None | Some("auto" | "") => Ok(Style::auto(session.environment.no_color)),
         Some("plain") => Ok(Style::Plain),
         Some("tty") => Ok(Style::terminal(session.environment.no_color)),
-        Some("quiet") => Ok(Style::Quiet),
+        Some("quiet" | "none") => Ok(Style::Quiet),
+        Some("rawjson") => Ok(Style::Raw),
         Some(other) => Err(failed(&format!(
-            "invalid progress mode {other}: expected auto, quiet, plain or tty"
+            "invalid progress mode {other}: expected auto, none, plain, quiet, rawjson or tty"
         ))),
     }
 }

@@ -8,12 +8,13 @@ use std::thread;
 use build::{BuildError, BuildOptions, Built, Event, Location};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
+use store::Timestamp;
 use strata::Engine;
 use strata::ops::image_build::{Conversation, ImageBuildError, Surroundings, build_image};
 use sys::SignalQueue;
 
 use super::output::{Channel, stderr_is_terminal};
-use super::progress::{BuildPlain, BuildTerminal, Colour, Size};
+use super::progress::{BuildPlain, BuildRaw, BuildTerminal, Colour, Size};
 
 /// How a build is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) enum Style {
     Quiet,
     /// As lines.
     Plain,
+    /// As JSON for programs.
+    Raw,
     /// Drawn over itself.
     Terminal(Colour),
 }
@@ -48,6 +51,7 @@ impl Style {
 pub(crate) enum BuildDisplay {
     Quiet,
     Plain(BuildPlain),
+    Raw(BuildRaw),
     Terminal(BuildTerminal),
 }
 
@@ -59,6 +63,7 @@ impl BuildDisplay {
                 Channel::Stderr.write(BuildPlain::heading());
                 Self::Plain(BuildPlain::default())
             }
+            Style::Raw => Self::Raw(BuildRaw::default()),
             Style::Terminal(colour) => Self::Terminal(BuildTerminal::new(colour)),
         }
     }
@@ -67,6 +72,9 @@ impl BuildDisplay {
         match self {
             Self::Quiet => {}
             Self::Plain(progress) => Channel::Stderr.write(&progress.lines(event)),
+            Self::Raw(progress) => {
+                Channel::Stderr.write(&progress.line(Timestamp::now(), event));
+            }
             Self::Terminal(progress) => progress.note(event),
         }
     }
@@ -80,7 +88,7 @@ impl BuildDisplay {
     /// Shows the end of a build that succeeded.
     pub(crate) fn succeed(&mut self) {
         match self {
-            Self::Quiet => {}
+            Self::Quiet | Self::Raw(_) => {}
             Self::Plain(progress) => Channel::Stderr.write(&progress.summary()),
             Self::Terminal(progress) => Channel::Stderr.write(&progress.last_frame(screen())),
         }
@@ -90,7 +98,7 @@ impl BuildDisplay {
     pub(crate) fn fail(&mut self, error: &BuildError) {
         let mut text = String::new();
         match self {
-            Self::Quiet => {}
+            Self::Quiet | Self::Raw(_) => {}
             Self::Plain(progress) => {
                 text.extend(error.step.as_deref().map(|step| progress.failure(step)));
             }

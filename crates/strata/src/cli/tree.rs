@@ -7,15 +7,21 @@ use super::error::{CommandError, Exit, Voice};
 use super::flags::{Arguments, Flag, FlagError, Flags, Order};
 use super::session::Session;
 use super::{
-    background, build, builder_prune, commit, container_start, copy, export, history, image_prune,
-    images, import, info, inspect, load, login, logs, manifest, monitor, ps, pull, push, reflog,
-    registry_serve, rm, rmi, run, save, system_df, system_fsck, system_prune, tag, undo, version,
+    background, build, build_history, builder_du, builder_prune, commit, container_start, copy,
+    export, history, image_prune, images, import, info, inspect, load, login, logs, manifest,
+    monitor, ps, pull, push, reflog, registry_serve, rm, rmi, run, save, system_df, system_fsck,
+    system_prune, tag, undo, version,
 };
 
 /// All commands.
 const COMMANDS: &[&Command] = &[
     &background::COMMAND,
     &build::COMMAND,
+    &build_history::INSPECT,
+    &build_history::LOGS,
+    &build_history::LS,
+    &build_history::RM,
+    &builder_du::COMMAND,
     &builder_prune::COMMAND,
     &commit::COMMAND,
     &container_start::COMMAND,
@@ -61,7 +67,9 @@ const COMMANDS: &[&Command] = &[
 /// Commands that only hold others.
 const GROUPS: &[(&str, &str)] = &[
     ("builder", "Manage builds"),
+    ("builder history", "Commands to work on build records"),
     ("buildx", "Build images"),
+    ("buildx history", "Commands to work on build records"),
     ("container", "Manage containers"),
     ("image", "Manage images"),
     (
@@ -152,6 +160,13 @@ fn dispatch(words: &[String], session: &mut Session) -> Result<Exit, CommandErro
     if let Some((group, about)) = GROUPS.iter().find(|(group, _)| *group == first) {
         return in_group(group, about, &words[1..], session);
     }
+    // `history ls` lists builds; an image named `ls` has other names.
+    if let Some(second) = words.get(1)
+        && let name = format!("{first} {second}")
+        && let Some(command) = find(&name)
+    {
+        return Ok(command.execute(&name, &words[2..], session));
+    }
     match find(first) {
         Some(command) => Ok(command.execute(first, &words[1..], session)),
         None => Err(unknown(
@@ -175,6 +190,9 @@ fn in_group(
         return group_help(group, about, session);
     };
     let name = format!("{group} {word}");
+    if let Some((inner, about)) = GROUPS.iter().find(|(inner, _)| *inner == name) {
+        return in_group(inner, about, &words[1..], session);
+    }
     if let Some(command) = find(&name) {
         return Ok(command.execute(&name, &words[1..], session));
     }
@@ -227,8 +245,10 @@ const MISSING: &[&str] = &[
     "wait",
     "builder build",
     "buildx bake",
-    "buildx du",
-    "buildx history",
+    "buildx history export",
+    "buildx history import",
+    "buildx history open",
+    "buildx history trace",
     "buildx imagetools",
     "buildx ls",
     "buildx prune",
@@ -261,9 +281,14 @@ fn group_help(group: &str, about: &str, session: &mut Session) -> Result<Exit, C
         let own = command
             .names
             .iter()
-            .find_map(|name| name.strip_prefix(group)?.strip_prefix(' '));
+            .find_map(|name| name.strip_prefix(group)?.strip_prefix(' '))
+            .filter(|name| !name.contains(' '));
         rows.extend(own.map(|name| (name, command.about)));
     }
+    rows.extend(GROUPS.iter().filter_map(|(inner, about)| {
+        let name = inner.strip_prefix(group)?.strip_prefix(' ')?;
+        Some((name, *about))
+    }));
     rows.sort_unstable();
     let mut text = format!("Usage:  {program} {group} COMMAND\n\n{about}\n\nCommands:\n");
     push_rows(&mut text, &rows);
@@ -297,7 +322,9 @@ fn main_help(session: &mut Session) -> Result<Exit, CommandError> {
     );
     push_rows(&mut text, &usual);
     text.push_str("\nManagement Commands:\n");
-    push_rows(&mut text, GROUPS);
+    let groups = GROUPS.iter().copied();
+    let groups: Vec<_> = groups.filter(|(name, _)| !name.contains(' ')).collect();
+    push_rows(&mut text, &groups);
     text.push_str("\nCommands:\n");
     push_rows(&mut text, &rest);
     text.push_str("\nGlobal Options:\n");
@@ -330,8 +357,9 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), count);
         for name in names {
-            if let Some((group, _)) = name.split_once(' ') {
-                assert!(GROUPS.iter().any(|(known, _)| *known == group), "{name}");
+            if let Some((group, _)) = name.rsplit_once(' ') {
+                let is_group = GROUPS.iter().any(|(known, _)| *known == group);
+                assert!(is_group || find(group).is_some(), "{name}");
             }
         }
     }

@@ -3,14 +3,17 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use build::{BuildContext, BuildError, BuildOptions, Built, CacheExport, Event, ImportedCache};
 use layer::{FlattenError, LayerDir, View, ViewError, flatten};
-use store::StoreError;
+use store::{StoreError, Timestamp};
 
 use super::base_images::{EngineImages, PullPolicy};
 use super::build_cache::{CacheLocation, CacheTarget, EngineCache, EngineExport};
+use super::build_log::BuildLog;
+use super::build_record::{self, BuildPlace, Ending};
 use super::files::{Special, WriteFileError, write_files};
 use crate::Engine;
 
@@ -102,6 +105,8 @@ pub struct Surroundings {
     pub caches: Vec<CacheLocation>,
     /// Where its cache goes.
     pub exports: Vec<CacheTarget>,
+    /// What the user calls what is built.
+    pub place: BuildPlace,
 }
 
 /// Builds an image, gives it its names, and writes its files to its outputs.
@@ -114,6 +119,12 @@ pub fn build_image(
     let store = engine.store();
     store.make_room()?;
     let lock = store.lock_shared()?;
+    let (started, clock) = (Timestamp::now(), Instant::now());
+    let log = BuildLog::start(store);
+    let progress = |event: Event| {
+        log.note(&event);
+        (conversation.progress)(event);
+    };
     let base_images = EngineImages::new(engine, surroundings.pull);
     let caches = surroundings.caches.iter();
     let caches: Vec<EngineCache<'_>> = caches
@@ -134,9 +145,19 @@ pub fn build_image(
         exports: &exported,
         form: engine.form().map_err(ImageBuildError::Form)?,
         cancel: conversation.cancel,
-        progress: conversation.progress,
+        progress: &progress,
     };
-    let built = build::build(&context, options)?;
+    let built = build::build(&context, options);
+    let ending = Ending {
+        result: built.as_ref(),
+        is_canceled: conversation.cancel.load(Ordering::Relaxed),
+        started,
+        took: clock.elapsed(),
+        log: log.finish(store),
+    };
+    let recorded = build_record::record(store, options, &surroundings.place, ending);
+    let built = built?;
+    recorded?;
     if !surroundings.outputs.is_empty() {
         let dir = |layer| LayerDir::new(store.layer_dir(layer));
         let layers: Vec<LayerDir> = built.layers.iter().map(dir).collect();

@@ -3,6 +3,8 @@
 pub mod base_images;
 pub mod build_cache;
 pub mod build_context;
+pub mod build_log;
+pub mod build_record;
 pub mod changes;
 pub mod commit;
 pub mod container_filter;

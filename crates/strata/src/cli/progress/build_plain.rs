@@ -81,6 +81,7 @@ impl BuildPlain {
                 rule,
                 message,
                 line,
+                ..
             } => {
                 let warning = format!("{rule}: {message} (line {line})");
                 let text = match self.current {

@@ -110,6 +110,7 @@ impl BuildTerminal {
                 rule,
                 message,
                 line,
+                ..
             } => self
                 .warnings
                 .push(format!("{rule}: {message} (line {line})")),

@@ -30,7 +30,7 @@ fn order(damage: &Damage) -> u8 {
     match damage {
         Damage::MissingDirectory | Damage::Permissions { .. } => 0,
         Damage::Blob {
-            role: Role::Manifest | Role::Config | Role::Part,
+            role: Role::Manifest | Role::Config | Role::Log | Role::Part,
             ..
         } => 1,
         Damage::Tar { .. } => 2,
