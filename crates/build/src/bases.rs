@@ -24,13 +24,26 @@ impl Bases {
     /// Asks for all images that the plan names, at the same time.
     pub(crate) fn fetch(
         context: &BuildContext<'_>,
-        plan: &Plan,
+        (plan, others): (&Plan, &[Plan]),
         progress: &Progress<'_>,
         faults: &Faults<'_>,
     ) -> Result<Self, BuildError> {
-        let images = plan.images();
+        let mut images = plan.images();
+        for image in others.iter().flat_map(Plan::images) {
+            let (reference, platform, _) = &image;
+            if !images
+                .iter()
+                .any(|(r, p, _)| r == reference && p == platform)
+            {
+                images.push(image);
+            }
+        }
         let fetch = |(reference, platform, span): &(Reference, Platform, Span)| {
-            let name = format!("[internal] load metadata for {reference}");
+            let of_several = match others {
+                [] => String::new(),
+                _ => format!("{platform} "),
+            };
+            let name = format!("[{of_several}internal] load metadata for {reference}");
             let step = progress.start(&name);
             match context.base_images.base_image(reference, platform) {
                 Ok(image) => {
