@@ -10,7 +10,7 @@ use layer::{FlattenError, LayerDir, View, ViewError, flatten, flatten_into};
 use oci::{DiffId, Platform};
 use store::StoreError;
 
-use super::base_images::{EngineImages, PullPolicy};
+use super::base_images::{EngineImages, PullPolicy, Tags};
 use super::build_cache::{CacheLocation, CacheTarget, EngineCache, EngineExport};
 use super::files::{Special, WriteFileError, write_each, write_files};
 use crate::Engine;
@@ -98,7 +98,7 @@ pub fn ask<T>(
 ) -> Result<T, ImageBuildError> {
     let store = engine.store();
     let _lock = store.lock_shared()?;
-    let base_images = EngineImages::new(engine, pull);
+    let base_images = EngineImages::new(engine, pull, Tags::Give);
     Ok(question(&BuildContext {
         store,
         base_images: &base_images,
@@ -133,7 +133,11 @@ pub fn build_image(
     let store = engine.store();
     store.make_room()?;
     let lock = store.lock_shared()?;
-    let base_images = EngineImages::new(engine, surroundings.pull);
+    let tags = match options.other_platforms.is_empty() {
+        true => Tags::Give,
+        false => Tags::Leave,
+    };
+    let base_images = EngineImages::new(engine, surroundings.pull, tags);
     let caches = surroundings.caches.iter();
     let caches: Vec<EngineCache<'_>> = caches
         .map(|location| EngineCache::new(engine, location))

@@ -234,3 +234,34 @@ fn a_cache_serves_all_platforms() {
         assert_eq!(same, id);
     }
 }
+
+#[test]
+fn a_base_image_of_several_platforms_keeps_its_tag_for_this_machine() {
+    let server = strata();
+    let served = server.serve(&["--allow-push"]);
+    let name = format!("{}/team/base:both", served.address());
+    crate::platforms::push_both(&strata(), &format!("{}/team/base", served.address()));
+    let text = format!("FROM {name}\nARG TARGETARCH\nCOPY $TARGETARCH /own\n");
+    let strata = builder(&text);
+    for flags in [&[][..], &[], &["--pull"]] {
+        let mut words = vec![BOTH, "-t", "app", "-o", "out", "--load", "--iidfile=iid"];
+        words.extend(flags);
+        build(&strata, &words);
+        for architecture in ["amd64", "arm64"] {
+            let read = |file: &str| {
+                let path = format!("out/linux_{architecture}/{file}");
+                fs::read_to_string(strata.work(&path)).expect("a file")
+            };
+            assert_eq!(read("own"), architecture);
+            assert_eq!(read("platform"), format!("linux/{architecture}"));
+        }
+        let platform = strata.run(&["inspect", "-f", "{{.Architecture}}", &name]);
+        assert_eq!(platform.stdout(), "amd64\n");
+    }
+    // One platform that is not this machine's takes no tag away either.
+    build(&strata, &["--platform=linux/arm64", "-t", "arm"]);
+    let platform = strata.run(&["inspect", "-f", "{{.Architecture}}", &name]);
+    assert_eq!(platform.stdout(), "amd64\n");
+    let platform = strata.run(&["inspect", "-f", "{{.Architecture}}", "arm"]);
+    assert_eq!(platform.stdout(), "arm64\n");
+}
