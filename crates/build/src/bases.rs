@@ -50,15 +50,27 @@ impl Bases {
     /// Asks for all images that the plan names, at the same time.
     pub(crate) fn fetch(
         context: &BuildContext<'_>,
-        plan: &Plan,
+        (plan, others): (&Plan, &[Plan]),
         progress: &Progress<'_>,
         faults: &Faults<'_>,
     ) -> Result<Self, BuildError> {
-        let images = plan.images();
+        let mut images = plan.images();
+        for image in others.iter().flat_map(Plan::images) {
+            let is_same = |it: &PlannedImage| {
+                it.reference == image.reference && it.platform == image.platform
+            };
+            if !images.iter().any(is_same) {
+                images.push(image);
+            }
+        }
         let layouts = layouts(&faults.options.contexts);
         let fetch = |image: &PlannedImage| {
             let (reference, platform) = (&image.reference, &image.platform);
-            let name = format!("[internal] load metadata for {reference}");
+            let of_several = match others {
+                [] => String::new(),
+                _ => format!("{platform} "),
+            };
+            let name = format!("[{of_several}internal] load metadata for {reference}");
             let step = progress.start(&name);
             match get(context, &layouts, reference, platform) {
                 Ok(image) => {

@@ -3,7 +3,7 @@
 use dockerfile::check::{self, CheckOptions, Coverage, Report, Settings};
 use dockerfile::ignore::Patterns;
 use dockerfile::{Dockerfile, Span};
-use oci::{DiffId, Digest, ImageId, Platform, Reference};
+use oci::{Descriptor, DiffId, Digest, ImageId, Platform, Reference};
 use serde_json::Value;
 
 use crate::bases::Bases;
@@ -12,7 +12,7 @@ use crate::contexts;
 use crate::export::export;
 use crate::fault::Faults;
 use crate::located::Located;
-use crate::lower::{Graph, lower};
+use crate::lower::{Graph, lower_all};
 use crate::plan::{Plan, PlanOptions, plan};
 use crate::progress::Progress;
 use crate::size::format_size;
@@ -29,6 +29,10 @@ pub struct Built {
     pub layers: Vec<DiffId>,
     /// Its configuration, byte for byte.
     pub config: Vec<u8>,
+    /// The images, when there are several: that one is for the first platform.
+    pub images: Vec<PlatformImage>,
+    /// The index of the images, when there are several and they are wanted. The tags lead to it.
+    pub index: Option<Descriptor>,
     /// Steps that made a layer.
     pub executed: usize,
     /// Steps whose layer was there already.
@@ -40,6 +44,17 @@ pub struct Built {
     pub report: Value,
     /// The images that it was made of.
     pub bases: Vec<(Reference, Platform, ImageId)>,
+}
+
+/// The image for one of several platforms.
+#[derive(Debug, Clone)]
+pub struct PlatformImage {
+    /// What it is for.
+    pub platform: Platform,
+    /// The image.
+    pub id: ImageId,
+    /// Its layers, bottom first. The caller's lock keeps them.
+    pub layers: Vec<DiffId>,
 }
 
 /// A step as a build made or found it.
@@ -65,14 +80,18 @@ pub fn build(context: &BuildContext<'_>, options: &BuildOptions) -> Result<Built
     let build_platform = Platform::host();
     let plan_options = PlanOptions::of(options, &build_platform);
     let (dockerfile, plan) = read(&progress, &faults, &plan_options)?;
-    let bases = Bases::fetch(context, &plan, &progress, &faults)?;
+    let others = options.other_platforms.iter();
+    let others = others.map(|platform| plan_of(&dockerfile, &plan_options.on(platform), &faults));
+    let others = others.collect::<Result<Vec<_>, _>>()?;
+    let plans = (&plan, others.as_slice());
+    let bases = Bases::fetch(context, plans, &progress, &faults)?;
     let patterns = load_patterns(options, &progress, |patterns| {
         lint(&dockerfile, &plan_options, (&bases, patterns), &progress)
     })?;
     let mut images = |reference: &Reference, platform: &Platform| {
         bases.get(context, options, (reference, platform))
     };
-    let graph = lower(&plan, &options.build_args, &mut images)
+    let graph = lower_all(plans, &options.build_args, &mut images)
         .map_err(|located| faults.located(located.map(SolveError::from)))?;
     progress.send(Event::Planned {
         steps: bases.len() + graph.bases.len() + graph.vertices.len() + INTERNAL_STEPS,
@@ -124,9 +143,17 @@ pub(crate) fn read(
     options: &PlanOptions<'_>,
 ) -> Result<(Dockerfile, Plan), BuildError> {
     let dockerfile = parse(progress, faults)?;
-    let planned = plan(&dockerfile, options);
-    let plan = planned.map_err(|located| faults.located(located.map(SolveError::from)))?;
+    let plan = plan_of(&dockerfile, options, faults)?;
     Ok((dockerfile, plan))
+}
+
+fn plan_of(
+    dockerfile: &Dockerfile,
+    options: &PlanOptions<'_>,
+    faults: &Faults<'_>,
+) -> Result<Plan, BuildError> {
+    let planned = plan(dockerfile, options);
+    planned.map_err(|located| faults.located(located.map(SolveError::from)))
 }
 
 pub(crate) fn parse(
@@ -249,6 +276,6 @@ fn solve_graph(
         step.status(format!("transferring context: {size}"), step.elapsed());
         step.done();
     }
-    let outcome = solve::make(environment, graph, looked_up);
+    let outcome = solve::make(environment, graph, looked_up.without_foreign(graph));
     outcome.map_err(|failure| faults.failure(graph, failure))
 }

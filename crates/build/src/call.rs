@@ -55,7 +55,7 @@ pub fn check(
     let build_platform = Platform::host();
     let plan_options = PlanOptions::of(options, &build_platform);
     let (dockerfile, plan) = read(&progress, &faults, &plan_options)?;
-    let bases = Bases::fetch(context, &plan, &progress, &faults)?;
+    let bases = Bases::fetch(context, (&plan, &[]), &progress, &faults)?;
     let mut report = None;
     load_patterns(options, &progress, |patterns| {
         report = Some(findings(&dockerfile, &plan_options, (&bases, patterns))?);

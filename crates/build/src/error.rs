@@ -3,11 +3,12 @@
 use dockerfile::ParseError;
 use dockerfile::check::SettingsError;
 use layer::{ViewError, WriteError};
-use store::StoreError;
+use store::{CopyError as TransferError, StoreError};
 
 use crate::base::BaseImageError;
 use crate::context::ContextError;
 use crate::copy::CopyError;
+use crate::emulation::MissingEmulation;
 use crate::lower::LowerError;
 use crate::plan::PlanError;
 use crate::run::RunError;
@@ -75,6 +76,12 @@ pub enum SolveError {
     /// A layer cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// `RUN` for a platform whose programs this machine does not run.
+    #[error(transparent)]
+    NoEmulation(Box<MissingEmulation>),
+    /// The index of several platforms was not made.
+    #[error("cannot make the index of the images")]
+    Index(#[source] Box<TransferError>),
     /// The cache was not exported.
     #[error("{0}")]
     CacheExport(#[source] BaseImageError),
@@ -111,6 +118,8 @@ impl SolveError {
             Self::CheckDirective(error) => Some(error.hint().to_owned()),
             Self::Context(error) => error.hint(),
             Self::CacheExport(_)
+            | Self::NoEmulation(_)
+            | Self::Index(_)
             | Self::Check(_)
             | Self::Copy(_)
             | Self::Run(_)

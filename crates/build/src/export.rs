@@ -1,27 +1,122 @@
 //! The result of a build: its configuration, recorded and tagged.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use oci::{Digest, History, ImageConfig, ImageId};
+use oci::{Descriptor, Digest, History, ImageConfig, ImageId, Reference};
 use store::{NewImage, Timestamp};
 
 use crate::lower::{Graph, Lowered, PlannedHistory};
 use crate::progress::Progress;
 use crate::solve::{Outcome, result_layers};
 use crate::step_cache::StepCache;
-use crate::{BuildContext, BuildOptions, Built, BuiltStep, InlineCache, ResultKind, SolveError};
+use crate::{
+    BuildContext, BuildOptions, Built, BuiltStep, InlineCache, PlatformImage, ResultKind,
+    SolveError, index,
+};
 
-/// Puts the image together, records and tags it.
+/// Puts the images together, records and tags them.
 pub(crate) fn export(
     context: &BuildContext<'_>,
     options: &BuildOptions,
     (graph, outcome): (&Graph, &Outcome),
     progress: &Progress<'_>,
 ) -> Result<Built, SolveError> {
-    let assembled = assemble(graph, outcome, options);
     let steps = outcome.steps(graph);
-    let config = match options.inline_cache {
-        InlineCache::Leave => assembled.to_bytes(),
+    let results = options.platforms().zip(graph.results());
+    let images: Vec<Assembled<'_>> = results
+        .map(|(platform, result)| {
+            let config = assemble((graph, result), outcome, options);
+            let layers = config.rootfs.diff_ids.clone();
+            let config = config_bytes(&config, options.inline_cache, &steps);
+            let id = ImageId(Digest::of(&config));
+            let image = PlatformImage {
+                platform: platform.clone(),
+                id,
+                layers,
+            };
+            Assembled {
+                result,
+                image,
+                config,
+            }
+        })
+        .collect();
+    let index = match options.result {
+        ResultKind::Files => None,
+        ResultKind::Image => record(context, options, (&images, outcome), progress)?,
+    };
+    let others = images.iter().map(|assembled| assembled.image.clone());
+    let others = others.filter(|_| images.len() > 1).collect();
+    let first = images.into_iter().next();
+    let first = first.expect("invariant: there is a result for each platform");
+    Ok(Built {
+        id: first.image.id,
+        layers: first.image.layers,
+        config: first.config,
+        images: others,
+        index,
+        executed: outcome.executed(),
+        cached: outcome.cached(),
+        steps,
+        report: outcome.report(graph),
+        bases: Vec::new(),
+    })
+}
+
+/// An image, not recorded yet.
+pub(crate) struct Assembled<'g> {
+    result: &'g Lowered,
+    pub(crate) image: PlatformImage,
+    config: Vec<u8>,
+}
+
+/// Records the images; several get an index, which is returned.
+fn record(
+    context: &BuildContext<'_>,
+    options: &BuildOptions,
+    (images, outcome): (&[Assembled<'_>], &Outcome),
+    progress: &Progress<'_>,
+) -> Result<Option<Descriptor>, SolveError> {
+    let step = progress.start("exporting to image");
+    let put = |assembled: &Assembled<'_>, names: &[Reference]| {
+        let times = times(context, assembled.result, outcome)?;
+        let image = NewImage {
+            config: &assembled.config,
+            manifest: None,
+            parent: None,
+            times: &times,
+        };
+        Ok(context.store.put_named_image(&image, names)?)
+    };
+    let exporting = Instant::now();
+    let index = match images {
+        [only] => {
+            step.status("exporting layers".to_owned(), Duration::ZERO);
+            let id = put(only, &options.tags)?;
+            step.status(format!("writing image {id}"), Duration::ZERO);
+            None
+        }
+        several => {
+            let status = |text| step.status(text, exporting.elapsed());
+            match index::put(context.store, &options.tags, (several, &put), &status) {
+                Ok(index) => Some(index),
+                Err(error) => {
+                    step.failed(error.step_message());
+                    return Err(error);
+                }
+            }
+        }
+    };
+    for tag in &options.tags {
+        step.status(format!("naming to {tag}"), Duration::ZERO);
+    }
+    step.done();
+    Ok(index)
+}
+
+fn config_bytes(config: &ImageConfig, inline: InlineCache, steps: &[BuiltStep]) -> Vec<u8> {
+    match inline {
+        InlineCache::Leave => config.to_bytes(),
         InlineCache::Add => {
             // One key for each, so that it is the same image whatever else a store remembers.
             let first = |step: &BuiltStep| Some((*step.keys.first()?, step.made.clone()));
@@ -29,47 +124,21 @@ pub(crate) fn export(
                 steps: steps.iter().filter_map(first).collect(),
                 layers: Vec::new(),
             };
-            cache.add_to_config(&assembled, &assembled.rootfs.diff_ids)
+            cache.add_to_config(config, &config.rootfs.diff_ids)
         }
-    };
-    let built = |id| Built {
-        id,
-        layers: assembled.rootfs.diff_ids.clone(),
-        config: config.clone(),
-        executed: outcome.executed(),
-        cached: outcome.cached(),
-        steps: steps.clone(),
-        report: outcome.report(graph),
-        bases: Vec::new(),
-    };
-    if options.result == ResultKind::Files {
-        return Ok(built(ImageId(Digest::of(&config))));
     }
-    let step = progress.start("exporting to image");
-    let times = times(context, graph, outcome)?;
-    step.status("exporting layers".to_owned(), Duration::ZERO);
-    let image = NewImage {
-        config: &config,
-        manifest: None,
-        parent: None,
-        times: &times,
-    };
-    let id = context.store.put_named_image(&image, &options.tags)?;
-    step.status(format!("writing image {id}"), Duration::ZERO);
-    for tag in &options.tags {
-        step.status(format!("naming to {tag}"), Duration::ZERO);
-    }
-    step.done();
-    Ok(built(id))
 }
 
 /// Returns the configuration of the result: times as BuildKit sets them. An entry without a
 /// layer has the time of the layer before it, or of the first new layer; the image has that of
 /// its last entry.
-fn assemble(graph: &Graph, outcome: &Outcome, options: &BuildOptions) -> ImageConfig {
-    let result = &graph.result;
+fn assemble(
+    (graph, result): (&Graph, &Lowered),
+    outcome: &Outcome,
+    options: &BuildOptions,
+) -> ImageConfig {
     let mut config = result.config.clone();
-    config.rootfs.diff_ids = result_layers(outcome, graph);
+    config.rootfs.diff_ids = result_layers(outcome, graph, result);
     config.config.labels.extend(options.labels.clone());
     let rfc3339 = |seconds: i64| Timestamp(seconds.saturating_mul(1_000_000_000)).to_string();
     let own_time = |entry: &PlannedHistory| match entry {
@@ -110,10 +179,9 @@ fn new_times<T: Clone>(
 /// Returns when the entries of the history were made, here or where the base image was.
 fn times(
     context: &BuildContext<'_>,
-    graph: &Graph,
+    result: &Lowered,
     outcome: &Outcome,
 ) -> Result<Vec<Option<Timestamp>>, SolveError> {
-    let result = &graph.result;
     let mut times = new_times(result, |vertex| outcome.made(vertex), None);
     let of_base = match &result.base {
         Some(base) => context.store.image_times(base)?,

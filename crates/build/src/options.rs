@@ -35,6 +35,8 @@ pub struct BuildOptions {
     pub target: Option<String>,
     /// What to build for.
     pub platform: Platform,
+    /// What else to build for, none of it twice. The result is an index then.
+    pub other_platforms: Vec<Platform>,
     /// Whether results of earlier steps are used.
     pub cache: CacheUse,
     /// Whether the image carries what is remembered of its steps.
@@ -95,6 +97,11 @@ impl fmt::Debug for Secret {
 }
 
 impl BuildOptions {
+    /// Returns what to build for.
+    pub(crate) fn platforms(&self) -> impl Iterator<Item = &Platform> {
+        std::iter::once(&self.platform).chain(&self.other_platforms)
+    }
+
     /// Returns the epoch that was given, also as `--build-arg SOURCE_DATE_EPOCH=…`.
     pub(crate) fn given_epoch(&self) -> Option<i64> {
         let argument = || self.build_args.get("SOURCE_DATE_EPOCH")?.parse().ok();

@@ -23,6 +23,8 @@ const INLINE_OF_BUILDKIT: &str = "moby.buildkit.cache.v0";
 const MAX_RECORDS: usize = 100_000;
 /// More layers than builds have.
 const MAX_LAYERS: usize = 20_000;
+/// More seconds than a step takes.
+const LONGEST: f64 = 1e9;
 /// BuildKit's mark of a layer that stands on nothing here.
 const NO_PARENT: i64 = -1;
 
@@ -314,7 +316,7 @@ impl StepCache {
                 layer: record.step.diff_id,
                 parent_chain: record.step.parent_chain,
                 epoch: record.step.epoch,
-                seconds: record.step.seconds.unwrap_or_default().max(0.0),
+                seconds: record.step.seconds.unwrap_or_default().clamp(0.0, LONGEST),
                 made,
             };
             let before = steps.insert(record.digest, step.clone());

@@ -1,7 +1,7 @@
 //! Vertices: the steps of a build that make a layer.
 
 use dockerfile::{CacheSharing, Ownership, Span};
-use oci::{DiffId, Digest};
+use oci::{DiffId, Digest, Platform};
 
 use crate::{Chmod, GitSource};
 
@@ -20,6 +20,8 @@ pub struct Vertex {
     pub instruction: String,
     /// The name of its stage; empty when it has none.
     pub stage: String,
+    /// What its programs are for.
+    pub platform: Platform,
 }
 
 /// The content that a vertex builds on or reads.

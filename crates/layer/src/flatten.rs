@@ -35,25 +35,48 @@ pub enum FlattenError {
 /// Writes what `view` shows to `output`: parents first, names sorted, the root itself left out.
 /// The second name of a file is a hard link to the first. The same view gives the same bytes.
 pub fn flatten(view: &View, output: &mut dyn Write) -> Result<(), FlattenError> {
-    let mut flat = Flat {
-        view,
-        output,
-        names: HashMap::new(),
-    };
-    flat.directory(&view.root()?)?;
-    flat.output
-        .write_all(&END_MARKER)
-        .map_err(FlattenError::Write)
+    Flat::new(view, &[], output).directory(&view.root()?)?;
+    output.write_all(&END_MARKER).map_err(FlattenError::Write)
 }
+
+/// Writes several views to one tar, each into a directory of its own.
+pub fn flatten_into(views: &[(String, View)], output: &mut dyn Write) -> Result<(), FlattenError> {
+    for (directory, view) in views {
+        let top = Entry {
+            path: directory.clone().into_bytes(),
+            kind: EntryKind::Directory,
+            mode: DIRECTORY_MODE,
+            ..view.root()?.entry
+        };
+        Flat::new(view, &[], output).header(&top)?;
+        let prefix = format!("{directory}/");
+        Flat::new(view, prefix.as_bytes(), output).directory(&view.root()?)?;
+    }
+    output.write_all(&END_MARKER).map_err(FlattenError::Write)
+}
+
+/// The mode of a directory that holds a view.
+const DIRECTORY_MODE: u32 = 0o755;
 
 struct Flat<'a> {
     view: &'a View,
     output: &'a mut dyn Write,
+    /// What stands before the names.
+    prefix: &'a [u8],
     /// The first names of files that have several.
     names: HashMap<NodeId, Vec<u8>>,
 }
 
-impl Flat<'_> {
+impl<'a> Flat<'a> {
+    fn new(view: &'a View, prefix: &'a [u8], output: &'a mut dyn Write) -> Self {
+        Self {
+            view,
+            output,
+            prefix,
+            names: HashMap::new(),
+        }
+    }
+
     fn directory(&mut self, directory: &Node) -> Result<(), FlattenError> {
         // A stack instead of recursion: images choose how deep they nest.
         let mut pending = vec![self.view.read_dir(directory)?.into_iter()];
@@ -92,10 +115,21 @@ impl Flat<'_> {
     }
 
     fn header(&mut self, entry: &Entry) -> Result<(), FlattenError> {
-        let header = encode(entry).map_err(|_| FlattenError::Xattrs {
+        let named = (!self.prefix.is_empty()).then(|| self.prefixed(entry));
+        let header = encode(named.as_ref().unwrap_or(entry)).map_err(|_| FlattenError::Xattrs {
             path: entry.path.clone(),
         })?;
         self.output.write_all(&header).map_err(FlattenError::Write)
+    }
+
+    fn prefixed(&self, entry: &Entry) -> Entry {
+        let mut entry = entry.clone();
+        let path = std::mem::take(&mut entry.path);
+        entry.path = [self.prefix, &path].concat();
+        if let EntryKind::Hardlink { target } = &mut entry.kind {
+            *target = [self.prefix, target].concat();
+        }
+        entry
     }
 
     fn content(&mut self, node: &Node, length: u64) -> Result<(), FlattenError> {

@@ -39,7 +39,7 @@ pub use entry::{
     Entry, EntryError, EntryKind, IMPLIED_XATTR, OPAQUE_XATTR, Timestamp, WHITEOUTS_XATTR,
 };
 pub use erofs::{Index, IndexError, Inode};
-pub use flatten::{FlattenError, flatten};
+pub use flatten::{FlattenError, flatten, flatten_into};
 pub use form::{ErofsError, Form, FormError, try_erofs};
 pub use ingest::{IngestError, Ingested, Limits, ingest};
 pub use layer_dir::LayerDir;

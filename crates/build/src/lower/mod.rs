@@ -10,6 +10,7 @@ mod run;
 mod stage;
 
 pub use error::LowerError;
+pub(crate) use stage::lower_all;
 pub use stage::{Graph, Images, Lowered, PlannedHistory, lower};
 
 #[cfg(test)]

@@ -27,8 +27,17 @@ pub struct Graph {
     pub vertices: Vec<Vertex>,
     /// The names of the `FROM` steps, as docker shows them.
     pub bases: Vec<String>,
-    /// The stage that gives the result.
+    /// The stage that gives the result, for the first platform.
     pub result: Lowered,
+    /// The same for other platforms, in their order.
+    pub other_results: Vec<Lowered>,
+}
+
+impl Graph {
+    /// Returns the results for all platforms.
+    pub fn results(&self) -> impl Iterator<Item = &Lowered> {
+        std::iter::once(&self.result).chain(&self.other_results)
+    }
 }
 
 /// The end of a stage.
@@ -95,8 +104,19 @@ pub fn lower(
     build_args: &BTreeMap<String, String>,
     images: &mut Images<'_>,
 ) -> Result<Graph, Located<LowerError>> {
+    lower_all((plan, &[]), build_args, images)
+}
+
+/// Lowers the stages for several platforms into one graph: what is the same for two of them is
+/// one vertex.
+pub(crate) fn lower_all(
+    (plan, others): (&Plan, &[Plan]),
+    build_args: &BTreeMap<String, String>,
+    images: &mut Images<'_>,
+) -> Result<Graph, Located<LowerError>> {
     let mut lowering = Lowering {
         plan,
+        is_one_of_several: !others.is_empty(),
         build_args,
         images,
         vertices: Vec::new(),
@@ -105,16 +125,25 @@ pub fn lower(
         stages: vec![None; plan.stages.len()],
     };
     let result = lowering.stage(plan.target)?;
+    let mut other_results = Vec::with_capacity(others.len());
+    for plan in others {
+        lowering.plan = plan;
+        lowering.stages = vec![None; plan.stages.len()];
+        other_results.push(lowering.stage(plan.target)?);
+    }
     Ok(Graph {
         vertices: lowering.vertices,
         bases: lowering.bases,
         result,
+        other_results,
     })
 }
 
 /// The work in progress.
 pub(super) struct Lowering<'a> {
     pub(super) plan: &'a Plan,
+    /// Whether steps are named with their platforms.
+    is_one_of_several: bool,
     pub(super) build_args: &'a BTreeMap<String, String>,
     images: &'a mut Images<'a>,
     vertices: Vec<Vertex>,
@@ -130,6 +159,8 @@ pub(super) struct StageState {
     pub(super) lowered: Lowered,
     pub(super) cmd: metadata::CmdOrigin,
     label: String,
+    /// Its platform, where steps are named with it.
+    platform: Option<Platform>,
     steps: usize,
     next_step: usize,
 }
@@ -166,12 +197,16 @@ impl Lowering<'_> {
             lowered,
             cmd: metadata::CmdOrigin::Inherited,
             label: plan.label(index),
+            platform: self.is_one_of_several.then(|| stage.platform.clone()),
             steps: usize::from(has_base) + own_steps + triggers.len(),
             next_step: 1,
         };
         if let StageBase::Image(reference) = &stage.base {
             let name = state.step_name(&format!("FROM {reference}"), Written::Here);
-            self.bases.push(name);
+            // Stages of the machine's platform are there for each of the targets.
+            if !self.bases.contains(&name) {
+                self.bases.push(name);
+            }
         }
         if let StageBase::Context(name) = &stage.base {
             let created_by = format!("FROM {name} # context");
@@ -280,6 +315,7 @@ impl Lowering<'_> {
             name,
             span,
             instruction: created_by.clone(),
+            platform: state.lowered.config.platform(),
             stage: stage.name.clone().unwrap_or_default(),
         });
         state.lowered.origin = Origin::Vertex(vertex);
@@ -295,6 +331,7 @@ impl Lowering<'_> {
             name: format!("[context {name}] copy to a layer"),
             span,
             instruction: format!("FROM {name} # context"),
+            platform: self.plan.platform.clone(),
             stage: String::new(),
         }))
     }
@@ -343,11 +380,50 @@ impl StageState {
             "" => String::new(),
             label => format!("{label} "),
         };
+        let label = match &self.platform {
+            Some(platform) => {
+                let target = for_target(platform, &self.lowered.env);
+                format!("{platform}{target} {label}")
+            }
+            None => label,
+        };
         let trigger = match written {
             Written::Here => "",
             Written::OnBuild => "ONBUILD ",
         };
         format!("[{label}{number:width$}/{total}] {trigger}{text}")
+    }
+}
+
+/// Returns what a step's name says of the platform that it is for, when that is another than the
+/// stage's and the step can see it: `->arm64`.
+fn for_target(stage: &Platform, env: &Variables) -> String {
+    let mut target = stage.clone();
+    if let Some(Ok(platform)) = env.get("TARGETPLATFORM").map(str::parse::<Platform>) {
+        target = platform;
+    } else {
+        if let Some(os) = env.get("TARGETOS") {
+            os.clone_into(&mut target.os);
+        }
+        if let Some(architecture) = env.get("TARGETARCH") {
+            architecture.clone_into(&mut target.architecture);
+            target.variant = env.get("TARGETVARIANT").map(str::to_owned);
+        }
+    }
+    target.variant = target.variant.filter(|variant| !variant.is_empty());
+    let variant = target.variant.as_deref();
+    let same = (
+        target.os == stage.os,
+        target.architecture == stage.architecture,
+    );
+    match (same, variant) {
+        ((false, _), _) => format!("->{target}"),
+        ((true, false), Some(variant)) => format!("->{}/{variant}", target.architecture),
+        ((true, false), None) => format!("->{}", target.architecture),
+        ((true, true), Some(variant)) if stage.variant.as_deref() != Some(variant) => {
+            format!("->{variant}")
+        }
+        ((true, true), _) => String::new(),
     }
 }
 

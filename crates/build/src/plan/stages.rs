@@ -36,6 +36,11 @@ impl<'a> PlanOptions<'a> {
             build_platform,
         }
     }
+
+    /// Returns the same for another platform.
+    pub(crate) fn on(self, platform: &'a Platform) -> Self {
+        Self { platform, ..self }
+    }
 }
 
 /// The stages of a build.

@@ -167,3 +167,77 @@ fn missing(store: &store::Store, layers: &[DiffId]) -> Result<Vec<DiffId>, Solve
     }
     Ok(missing)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BaseImageError;
+    use crate::step_cache::CachedLayer;
+
+    struct Nothing;
+
+    impl ImportedCache for Nothing {
+        fn name(&self) -> String {
+            String::new()
+        }
+
+        fn load(&self) -> Result<StepCache, BaseImageError> {
+            Ok(StepCache::default())
+        }
+
+        fn fetch(&self, _layers: &[DiffId]) -> Result<(), BaseImageError> {
+            Ok(())
+        }
+    }
+
+    fn layer(name: &str) -> DiffId {
+        DiffId(Digest::of(name.as_bytes()))
+    }
+
+    /// A cache that knows one step under `key`, and perhaps has its layer.
+    fn cache(result: &str, has_layer: bool) -> Imported<'static> {
+        let step = CachedStep {
+            layer: layer(result),
+            parent_chain: ChainId::of(&[layer("below")]),
+            epoch: 0,
+            seconds: 0.0,
+            made: None,
+        };
+        let blob = oci::Descriptor::of(oci::MediaType::OCI_LAYER_GZIP, b"blob");
+        let layers = has_layer.then_some(CachedLayer {
+            diff_id: layer(result),
+            blob,
+            parent: None,
+        });
+        let content = StepCache {
+            steps: [(Digest::of(b"key"), step)].into(),
+            layers: layers.into_iter().collect(),
+        };
+        Imported {
+            cache: &Nothing,
+            layers: content.steps.values().map(|step| step.layer).collect(),
+            available: content.available(),
+            content,
+        }
+    }
+
+    #[test]
+    fn a_step_is_found_on_what_it_ran_on() {
+        let imports = Imports {
+            caches: vec![cache("a", false), cache("b", true)],
+            ..Imports::default()
+        };
+        let find = |parent: Option<&[DiffId]>| {
+            let found = imports.find(&Digest::of(b"key"), parent);
+            found.map(|step| step.layer)
+        };
+        // The one that has its layer goes first.
+        assert_eq!(find(Some(&[layer("below")])), Some(layer("b")));
+        assert_eq!(find(None), Some(layer("b")));
+        assert_eq!(find(Some(&[layer("other")])), None);
+        assert_eq!(find(Some(&[])), None);
+        imports.lost().insert(layer("b"));
+        assert_eq!(find(None), Some(layer("a")));
+        assert_eq!(imports.find(&Digest::of(b"other"), None), None);
+    }
+}

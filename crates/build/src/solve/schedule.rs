@@ -11,7 +11,8 @@ use store::Timestamp;
 use super::Environment;
 use super::files;
 use super::step::{self, Layer, Lookup, Missing, Stacks};
-use crate::lower::Graph;
+use crate::emulation;
+use crate::lower::{Graph, Lowered};
 use crate::step_cache::CachedStep;
 use crate::vertex::{Files, Operation, Origin, Vertex};
 use crate::{BuiltStep, SolveError};
@@ -100,6 +101,27 @@ pub(crate) struct Failure {
 /// What the first look at the cache found.
 pub(crate) struct LookedUp(State);
 
+impl LookedUp {
+    /// Fails with the first step that has to run and that nothing here can run.
+    pub(crate) fn without_foreign(mut self, graph: &Graph) -> Self {
+        let State { ready, waiting, .. } = &self.0;
+        let missing = ready.iter().map(|(index, _)| index).chain(waiting);
+        let mut missing: Vec<usize> = missing.copied().collect();
+        missing.sort_unstable();
+        let failure = |vertex: usize| {
+            let step = &graph.vertices[vertex];
+            let is_run = matches!(step.operation, Operation::Run(_));
+            let lacks = is_run.then(|| emulation::missing(&step.platform))??;
+            let error = SolveError::NoEmulation(Box::new(lacks));
+            Some(Failure { vertex, error })
+        };
+        if self.0.failure.is_none() {
+            self.0.failure = missing.into_iter().find_map(failure);
+        }
+        self
+    }
+}
+
 /// Looks up what can be, and fetches what it needs of the layers that other builds made. When one
 /// of those cannot be had, its steps are not found and what follows is looked up again.
 pub(crate) fn look_up(environment: &Environment<'_>, graph: &Graph) -> LookedUp {
@@ -129,7 +151,7 @@ fn fetch_needed(
         return Ok(true);
     }
     let ready = state.ready.iter().map(|(index, _)| index);
-    let mut origins = vec![&graph.result.origin];
+    let mut origins: Vec<&Origin> = graph.results().map(|result| &result.origin).collect();
     for index in ready.chain(&state.waiting) {
         let vertex = &graph.vertices[*index];
         origins.push(&vertex.origin);
@@ -361,7 +383,7 @@ impl Pool<'_> {
 /// Returns the vertices that the result is made of, and what they read, parents first.
 fn needed(graph: &Graph) -> Vec<usize> {
     let mut marked = vec![false; graph.vertices.len()];
-    let mut open = vec![&graph.result.origin];
+    let mut open: Vec<&Origin> = graph.results().map(|result| &result.origin).collect();
     while let Some(origin) = open.pop() {
         let Origin::Vertex(index) = origin else {
             continue;
@@ -412,8 +434,8 @@ fn stack(outcome: &Outcome, graph: &Graph, origin: &Origin) -> Option<Vec<DiffId
     Some(layers)
 }
 
-/// Returns the layers of the result, bottom first.
-pub(crate) fn result_layers(outcome: &Outcome, graph: &Graph) -> Vec<DiffId> {
-    stack(outcome, graph, &graph.result.origin)
+/// Returns the layers of a result, bottom first.
+pub(crate) fn result_layers(outcome: &Outcome, graph: &Graph, result: &Lowered) -> Vec<DiffId> {
+    stack(outcome, graph, &result.origin)
         .expect("invariant: solving gave every layer of the result")
 }

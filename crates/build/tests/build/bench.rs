@@ -255,6 +255,7 @@ impl Bench {
             build_args: BTreeMap::new(),
             target: None,
             platform: Platform::host(),
+            other_platforms: Vec::new(),
             cache: CacheUse::Use,
             labels: BTreeMap::new(),
             epoch: None,

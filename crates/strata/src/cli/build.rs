@@ -5,10 +5,10 @@ use std::fs;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
-use build::{BuildOptions, CacheUse, InlineCache, Network, ResultKind, Sandbox};
+use build::{BuildOptions, Built, CacheUse, InlineCache, Network, ResultKind, Sandbox};
 use oci::{Digest, Platform, Reference, ReferenceError};
 use runtime::{Limits, Ulimit};
-use serde_json::json;
+use serde_json::{Value, json};
 use strata::container::variables::label;
 use strata::ops::base_images::PullPolicy;
 use strata::ops::build_context::RemoteContext;
@@ -100,7 +100,11 @@ pub(crate) const COMMAND: Command = Command {
             "stringArray",
             "Do not cache specified stages",
         ),
-        Flag::one("platform", "string", "Set target platform for build"),
+        Flag::many(
+            "platform",
+            "stringArray",
+            "Set target platform for build; several make an index",
+        ),
         Flag::one(
             "progress",
             "string",
@@ -184,6 +188,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
         options.result = ResultKind::Files;
     }
     options.inline_cache = cache.inline;
+    check_several(&options, &outputs)?;
     if outputs.is_pushed && options.tags.is_empty() {
         return Err(failed("tag is needed when pushing to registry"));
     }
@@ -209,7 +214,8 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     match result {
         Ok(built) => {
             display.succeed();
-            let id = built.id.to_string();
+            let index = built.index.as_ref();
+            let id = index.map_or(built.id.to_string(), |index| index.digest.to_string());
             let names: Vec<String> = options.tags.iter().map(Reference::to_string).collect();
             let targets = match names.is_empty() {
                 true => vec![id.clone()],
@@ -221,12 +227,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
                 false => None,
             };
             if let Some(path) = arguments.text("metadata-file") {
-                let digest = pushed.map_or_else(|| id.clone(), |digest| digest.to_string());
-                let metadata = json!({
-                    "containerimage.config.digest": id,
-                    "containerimage.digest": digest,
-                    "image.name": names.join(","),
-                });
+                let metadata = metadata(&built, pushed, &names.join(","));
                 fs::write(path, format!("{metadata:#}"))
                     .map_err(|error| failed(&open_error(path, &error)))?;
             }
@@ -266,6 +267,40 @@ fn place(arguments: &Arguments) -> BuildPlace {
         context: arguments.positional[0].clone(),
         named_contexts: arguments.all("build-context").filter_map(pair).collect(),
     }
+}
+
+/// Returns what `--metadata-file` is to hold.
+fn metadata(built: &Built, pushed: Option<Digest>, names: &str) -> Value {
+    match &built.index {
+        Some(index) => json!({
+            "containerimage.descriptor": index,
+            "containerimage.digest": index.digest,
+            "image.name": names,
+        }),
+        None => json!({
+            "containerimage.config.digest": built.id.to_string(),
+            "containerimage.digest": pushed.unwrap_or(*built.id.digest()),
+            "image.name": names,
+        }),
+    }
+}
+
+/// Refuses what several platforms cannot become.
+fn check_several(options: &BuildOptions, outputs: &Outputs) -> Result<(), CommandError> {
+    if options.other_platforms.is_empty() {
+        return Ok(());
+    }
+    if outputs.has_docker_archive {
+        return Err(failed(
+            "docker exporter does not support exporting manifest lists, use the oci exporter instead",
+        ));
+    }
+    if !outputs.archives.is_empty() && options.tags.is_empty() {
+        return Err(failed(
+            "an archive of several platforms needs a name: give one with --tag",
+        ));
+    }
+    Ok(())
 }
 
 /// Pushes the image under each of its names; returns the digest of its manifest.
@@ -347,7 +382,7 @@ fn options(
             None => build_args.extend(variable(argument).map(|v| (argument.to_owned(), v))),
         }
     }
-    let platform = name::platform(arguments.text("platform"), session)?;
+    let mut platforms = platforms(arguments, session)?.into_iter();
     let epoch = match &session.environment.source_date_epoch {
         None => None,
         Some(text) => Some(
@@ -376,7 +411,8 @@ fn options(
             .text("target")
             .filter(|t| !t.is_empty())
             .map(str::to_owned),
-        platform: platform.unwrap_or_else(Platform::host),
+        platform: platforms.next().unwrap_or_else(Platform::host),
+        other_platforms: platforms.collect(),
         uncached_stages: arguments
             .all("no-cache-filter")
             .flat_map(|names| names.split(','))
@@ -395,6 +431,33 @@ fn options(
         agents,
     };
     Ok((options, fetched))
+}
+
+/// Returns the platforms, each once, in the order in which they are given.
+fn platforms(arguments: &Arguments, session: &Session) -> Result<Vec<Platform>, CommandError> {
+    let mut platforms = Vec::new();
+    let mut add = |text: Option<&str>| {
+        let platform = match text {
+            Some("local") => Some(Platform::host()),
+            text => name::platform(text, session)?,
+        };
+        if let Some(platform) = platform.filter(|platform| !platforms.contains(platform)) {
+            platforms.push(platform);
+        }
+        Ok::<_, CommandError>(())
+    };
+    let given = arguments.all("platform").flat_map(|list| list.split(','));
+    let given: Vec<&str> = given
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .collect();
+    if given.is_empty() {
+        add(None)?;
+    }
+    for text in given {
+        add(Some(text))?;
+    }
+    Ok(platforms)
 }
 
 fn sandbox(arguments: &Arguments) -> Result<Sandbox, CommandError> {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use store::Store;
-use strata::ops::image_build::FilesOutput;
+use strata::ops::image_build::{FilesForm, FilesOutput, Split};
 use strata::ops::save::save;
 
 use super::archive_output;
@@ -28,6 +28,8 @@ pub(super) struct Outputs {
     pub(super) is_pushed: bool,
     /// More names.
     pub(super) names: Vec<String>,
+    /// Whether one of the archives is docker's, which holds no index.
+    pub(super) has_docker_archive: bool,
     /// Whether standard output takes the result.
     pub(super) uses_stdout: bool,
 }
@@ -74,7 +76,11 @@ impl Outputs {
                 let Some(path) = destination else {
                     return Err(failed("dest is required for local output"));
                 };
-                self.files.push(FilesOutput::Directory(PathBuf::from(path)));
+                let form = FilesForm::Directory(PathBuf::from(path));
+                self.files.push(FilesOutput {
+                    form,
+                    split: fields.split,
+                });
             }
             "tar" => {
                 let file = match destination.filter(|path| *path != "-") {
@@ -83,11 +89,15 @@ impl Outputs {
                     }
                     None => self.stdout("tar")?,
                 };
-                self.files.push(FilesOutput::Tar(file));
+                self.files.push(FilesOutput {
+                    form: FilesForm::Tar(file),
+                    split: fields.split,
+                });
             }
             "docker" if destination.is_none() => self.keeps_image = true,
             kind @ ("docker" | "oci") => {
                 let path = destination.filter(|path| *path != "-");
+                self.has_docker_archive |= kind == "docker";
                 if path.is_none() {
                     self.stdout(kind)?;
                 }
@@ -109,17 +119,24 @@ impl Outputs {
 }
 
 /// The fields of one `--output`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Fields {
     kind: String,
     destination: Option<String>,
     names: Vec<String>,
     is_pushed: bool,
+    split: Split,
 }
 
 impl Fields {
     fn parse(text: &str) -> Result<Self, CommandError> {
-        let mut fields = Self::default();
+        let mut fields = Self {
+            kind: String::new(),
+            destination: None,
+            names: Vec::new(),
+            is_pushed: false,
+            split: Split::WhenSeveral,
+        };
         if !text.contains('=') {
             let (kind, destination) = match text {
                 "-" => ("tar", "-"),
@@ -142,9 +159,15 @@ impl Fields {
                 "name" => fields.names.push(value.to_owned()),
                 "push" => fields.is_pushed = truth(key, value)?,
                 "tar" if truth(key, value)? => {}
+                "platform-split" if truth(key, value)? => fields.split = Split::Always,
+                "platform-split" => {
+                    return Err(failed(
+                        "platform-split=false is not supported: files of one platform would take the place of another's; leave it out for a single platform",
+                    ));
+                }
                 _ => {
                     return Err(failed(&format!(
-                        "output option {key:?} is not supported: use type, dest, name and push"
+                        "output option {key:?} is not supported: use type, dest, name, push and platform-split"
                     )));
                 }
             }

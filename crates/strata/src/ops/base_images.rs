@@ -5,11 +5,12 @@ use std::path::Path;
 
 use build::{BaseImage, BaseImageError, BaseImages, CheckOut, Download, GitSource};
 use oci::{Platform, Reference};
-use store::{Pick, ResolveError};
+use store::{Pick, ResolveError, StoreError};
 
 use super::build_context::RemoteContext;
 use super::git::{self, Wish};
-use super::{load, pull};
+use super::load;
+use super::pull::{self, Prefer};
 use crate::{Engine, describe};
 
 /// When the registry is asked for a base image.
@@ -28,12 +29,26 @@ pub enum PullPolicy {
 pub struct EngineImages<'a> {
     engine: &'a Engine,
     policy: PullPolicy,
+    tags: Tags,
+}
+
+/// Whether the tag of a base image that is pulled for another machine leads to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tags {
+    /// It does when it led to nothing before.
+    Give,
+    /// It does not: there are several platforms, and this machine's has the tag.
+    Leave,
 }
 
 impl<'a> EngineImages<'a> {
     /// Returns the images of `engine`.
-    pub fn new(engine: &'a Engine, policy: PullPolicy) -> Self {
-        Self { engine, policy }
+    pub fn new(engine: &'a Engine, policy: PullPolicy, tags: Tags) -> Self {
+        Self {
+            engine,
+            policy,
+            tags,
+        }
     }
 }
 
@@ -133,6 +148,19 @@ impl EngineImages<'_> {
             }
         }
         let described = |error| Described::new(&error);
+        let is_foreign = !platform.serves(&Platform::host());
+        let is_taken = || Ok::<_, StoreError>(store.tagged(&name)?.is_some());
+        if is_foreign && (self.tags == Tags::Leave || is_taken()?) {
+            let prefer = match self.policy {
+                PullPolicy::Always => Prefer::Registry,
+                PullPolicy::Missing | PullPolicy::Never => Prefer::Store,
+            };
+            let id = pull::pull_aside(self.engine, &name, platform, prefer).map_err(described)?;
+            return Ok(BaseImage {
+                id,
+                config: store.image_config(&id)?,
+            });
+        }
         let here = match self.policy {
             PullPolicy::Always => None,
             _ => pull::unpack_platform(store, &name, platform).map_err(described)?,

@@ -82,14 +82,14 @@ impl BuildAbout {
     fn new(options: &BuildOptions, place: &BuildPlace) -> Self {
         let sandbox = &options.sandbox;
         let host = |(name, address): &(String, _)| format!("{name}={address}");
-        let is_here = options.platform == Platform::host();
+        let is_here = options.platforms().eq([&Platform::host()]);
         Self {
             context: place.context.clone(),
             named_contexts: place.named_contexts.clone(),
             target: options.target.clone().unwrap_or_default(),
             platforms: match is_here {
                 true => Vec::new(),
-                false => vec![options.platform.to_string()],
+                false => options.platforms().map(Platform::to_string).collect(),
             },
             args: options.build_args.clone(),
             labels: options.labels.clone(),

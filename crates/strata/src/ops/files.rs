@@ -51,6 +51,17 @@ pub fn write_files(view: &View, directory: &Path, special: Special) -> Result<()
     Writing { view, special }.directory(&view.root()?, directory)
 }
 
+/// Does what [`write_files`] does with several views, each in a directory of its own below
+/// `directory`.
+pub(super) fn write_each(views: &[(String, View)], directory: &Path) -> Result<(), WriteFileError> {
+    for (name, view) in views {
+        let path = directory.join(name);
+        make_directory(&path).map_err(|error| WriteFileError::new(&path, error))?;
+        write_files(view, &path, Special::Make)?;
+    }
+    Ok(())
+}
+
 struct Writing<'a> {
     view: &'a View,
     special: Special,

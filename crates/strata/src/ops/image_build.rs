@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use build::{BuildContext, BuildError, BuildOptions, Built, CacheExport, Event, ImportedCache};
-use layer::{FlattenError, LayerDir, View, ViewError, flatten};
+use layer::{FlattenError, LayerDir, View, ViewError, flatten, flatten_into};
+use oci::{DiffId, Platform};
 use store::{StoreError, Timestamp};
 
-use super::base_images::{EngineImages, PullPolicy};
+use super::base_images::{EngineImages, PullPolicy, Tags};
 use super::build_cache::{CacheLocation, CacheTarget, EngineCache, EngineExport};
 use super::build_log::BuildLog;
 use super::build_record::{self, BuildPlace, Ending};
-use super::files::{Special, WriteFileError, write_files};
+use super::files::{Special, WriteFileError, write_each, write_files};
 use crate::Engine;
 
 /// Why an image was not built.
@@ -51,11 +52,29 @@ pub enum ImageBuildError {
 
 /// What is made of the files of a result.
 #[derive(Debug)]
-pub enum FilesOutput {
+pub struct FilesOutput {
+    /// The form.
+    pub form: FilesForm,
+    /// Whether those of each platform have a directory of their own.
+    pub split: Split,
+}
+
+/// The form in which files are written.
+#[derive(Debug)]
+pub enum FilesForm {
     /// Files in this directory, which is made when it lacks.
     Directory(PathBuf),
     /// A tar.
     Tar(File),
+}
+
+/// Whether the files of each platform have a directory of their own, such as `linux_arm64`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// When the build is for several platforms.
+    WhenSeveral,
+    /// Also when it is for one.
+    Always,
 }
 
 /// How a build talks with who asked for it.
@@ -82,7 +101,7 @@ pub fn ask<T>(
 ) -> Result<T, ImageBuildError> {
     let store = engine.store();
     let _lock = store.lock_shared()?;
-    let base_images = EngineImages::new(engine, pull);
+    let base_images = EngineImages::new(engine, pull, Tags::Give);
     Ok(question(&BuildContext {
         store,
         base_images: &base_images,
@@ -125,7 +144,11 @@ pub fn build_image(
         log.note(&event);
         (conversation.progress)(event);
     };
-    let base_images = EngineImages::new(engine, surroundings.pull);
+    let tags = match options.other_platforms.is_empty() {
+        true => Tags::Give,
+        false => Tags::Leave,
+    };
+    let base_images = EngineImages::new(engine, surroundings.pull, tags);
     let caches = surroundings.caches.iter();
     let caches: Vec<EngineCache<'_>> = caches
         .map(|location| EngineCache::new(engine, location))
@@ -159,26 +182,46 @@ pub fn build_image(
     let built = built?;
     recorded?;
     if !surroundings.outputs.is_empty() {
-        let dir = |layer| LayerDir::new(store.layer_dir(layer));
-        let layers: Vec<LayerDir> = built.layers.iter().map(dir).collect();
-        let view = View::open(&layers)?;
+        let dir = |layer: &DiffId| LayerDir::new(store.layer_dir(layer));
+        let open = |platform: &Platform, layers: &[DiffId]| {
+            let layers: Vec<LayerDir> = layers.iter().map(dir).collect();
+            let directory = platform.to_string().replace('/', "_");
+            View::open(&layers).map(|view| (directory, view))
+        };
+        let views = match built.images.as_slice() {
+            [] => vec![open(&options.platform, &built.layers)?],
+            images => {
+                let views = images.iter().map(|it| open(&it.platform, &it.layers));
+                views.collect::<Result<_, _>>()?
+            }
+        };
         for output in &mut surroundings.outputs {
-            write_output(&view, output)?;
+            write_output(&views, output)?;
         }
     }
     drop(lock);
     Ok(built)
 }
 
-fn write_output(view: &View, output: &mut FilesOutput) -> Result<(), ImageBuildError> {
-    match output {
-        FilesOutput::Directory(path) => {
+/// Writes what views show, which are named after their platforms.
+fn write_output(views: &[(String, View)], output: &mut FilesOutput) -> Result<(), ImageBuildError> {
+    let whole = match (views, output.split) {
+        ([(_, only)], Split::WhenSeveral) => Some(only),
+        _ => None,
+    };
+    match (&mut output.form, whole) {
+        (FilesForm::Directory(path), whole) => {
             fs::create_dir_all(&*path).map_err(|source| ImageBuildError::Output {
                 path: path.clone(),
                 source,
             })?;
-            Ok(write_files(view, path, Special::Make)?)
+            match whole {
+                Some(view) => write_files(view, path, Special::Make)?,
+                None => write_each(views, path)?,
+            }
+            Ok(())
         }
-        FilesOutput::Tar(file) => Ok(flatten(view, file)?),
+        (FilesForm::Tar(file), Some(view)) => Ok(flatten(view, file)?),
+        (FilesForm::Tar(file), None) => Ok(flatten_into(views, file)?),
     }
 }

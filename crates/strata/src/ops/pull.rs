@@ -176,6 +176,55 @@ pub fn unpack_platform(
     Ok(Some(copied.image))
 }
 
+/// Brings the image of `name` for a platform that is not this machine's into the store, and leaves
+/// the tag as it is: the image is named by the digest of its manifest. What the store has under the
+/// tag goes before what the registry has, if that is wanted.
+pub fn pull_aside(
+    engine: &Engine,
+    name: &Reference,
+    platform: &Platform,
+    prefer: Prefer,
+) -> Result<ImageId, PullError> {
+    let store = engine.store();
+    let lock = store.lock_shared()?;
+    let target = StoreTarget::new(store, &unpack);
+    let bring = |source: &dyn Source| {
+        until_named::<PullError>(
+            || copy(source, &target, &options(platform, &|_| {})),
+            |copied| {
+                let digest = copied.manifest.digest;
+                let aside = name.without_tag().with_digest(digest);
+                store.tag(&aside, &copied.image, None)
+            },
+        )
+    };
+    if prefer == Prefer::Store
+        && name.digest().is_none()
+        && let Some(source) = StoreSource::of_tag(store, name)?
+    {
+        match bring(&source) {
+            Err(PullError::Copy(CopyError::NoMatchingPlatform(_))) => {}
+            copied => return Ok(copied?.image),
+        }
+    }
+    let remote = engine.client()?.repository(name)?;
+    let copied = bring(&remote)?;
+    if let Ok(manifest) = store.read_blob(&copied.manifest.digest, MAX_MANIFEST_SIZE) {
+        remote.record_origins(store, &layers(&manifest))?;
+    }
+    drop(lock);
+    Ok(copied.image)
+}
+
+/// What goes first when both have an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefer {
+    /// The store.
+    Store,
+    /// The registry.
+    Registry,
+}
+
 /// Returns `platform` if the index has an image for it, else the platform of its first image.
 fn nearest<'a>(index: &'a Index, platform: &'a Platform) -> &'a Platform {
     let mut others = index.manifests.iter().filter_map(|entry| {

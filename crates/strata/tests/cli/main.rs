@@ -6,6 +6,7 @@
 mod archives;
 mod build;
 mod build_caches;
+mod build_platforms;
 mod build_records;
 mod containers;
 mod copying;

@@ -25,7 +25,7 @@ fn import(strata: &CommandLine, platform: &str, name: &str) {
 }
 
 /// Pushes images for two platforms and the index of both; returns the digest of the index.
-fn push_both(strata: &CommandLine, repository: &str) -> String {
+pub(crate) fn push_both(strata: &CommandLine, repository: &str) -> String {
     let names = ["amd64", "arm64"].map(|word| format!("{repository}:{word}"));
     for (name, platform) in names.iter().zip(["linux/amd64", "linux/arm64"]) {
         import(strata, platform, name);

@@ -188,7 +188,8 @@ impl EngineExport<'_> {
     /// the store; what cannot be fetched is left out.
     fn layers(&self, built: &Built) -> Result<Vec<(DiffId, Option<usize>)>, StoreError> {
         let store = self.engine.store();
-        let of_result: HashSet<&DiffId> = built.layers.iter().collect();
+        let others = built.images.iter().flat_map(|image| &image.layers);
+        let of_result: HashSet<&DiffId> = built.layers.iter().chain(others).collect();
         let all = built.steps.iter().map(|step| &step.made.layer);
         let wanted =
             |layer: &&DiffId| self.target.extent == CacheExtent::All || of_result.contains(*layer);
