@@ -1,5 +1,6 @@
 //! What a Dockerfile says of itself, without building it: `--call`.
 
+use dockerfile::check::Report;
 use dockerfile::{Instruction, Warning};
 use oci::Platform;
 
@@ -45,7 +46,8 @@ pub struct ArgInfo {
     pub description: String,
 }
 
-/// Returns what should be written otherwise, each with docker's box around its lines.
+/// Returns what should be written otherwise, each with docker's box around its lines: BuildKit's
+/// warnings, then our own advice.
 pub fn check(
     context: &BuildContext<'_>,
     options: &BuildOptions,
@@ -61,13 +63,15 @@ pub fn check(
         report = Some(findings(&dockerfile, &plan_options, (&bases, patterns))?);
         Ok(())
     })?;
-    let warnings = report.map(|report| report.warnings).unwrap_or_default();
+    let Report {
+        warnings, advice, ..
+    } = report.unwrap_or_default();
     let boxed = |warning: Warning| {
         let (name, text) = (&options.dockerfile_name, &options.dockerfile);
         let excerpt = dockerfile::excerpt(name, text, warning.span);
         (warning, excerpt)
     };
-    Ok(warnings.into_iter().map(boxed).collect())
+    Ok(warnings.into_iter().chain(advice).map(boxed).collect())
 }
 
 /// Returns the stages that can be built.

@@ -98,7 +98,7 @@ impl fmt::Debug for Secret {
 
 impl BuildOptions {
     /// Returns what to build for.
-    pub(crate) fn platforms(&self) -> impl Iterator<Item = &Platform> {
+    pub fn platforms(&self) -> impl Iterator<Item = &Platform> {
         std::iter::once(&self.platform).chain(&self.other_platforms)
     }
 

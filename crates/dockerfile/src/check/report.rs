@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::settings::{Settings, SettingsError};
-use super::{CheckOptions, Rule, style, variables};
+use super::{CheckOptions, Rule, cache, style, variables};
 use crate::{Dockerfile, Span, Warning};
 
 /// What the checks found.
@@ -11,6 +11,8 @@ use crate::{Dockerfile, Span, Warning};
 pub struct Report {
     /// What should be written otherwise, by line.
     pub warnings: Vec<Warning>,
+    /// What our own rules advise, by line; it fails no build.
+    pub advice: Vec<Warning>,
     /// BuildKit's message when the build must fail for it.
     pub error: Option<String>,
 }
@@ -33,14 +35,22 @@ pub fn check(dockerfile: &Dockerfile, options: &CheckOptions<'_>) -> Result<Repo
     }
     style::check(dockerfile, &mut findings);
     variables::check(dockerfile, options, &mut findings);
+    cache::check(dockerfile, options, &mut findings);
     let mut warnings = findings.warnings;
     warnings.sort_by_key(|warning| warning.span.start);
+    let (advice, warnings): (Vec<_>, Vec<_>) = warnings
+        .into_iter()
+        .partition(|warning| warning.rule.is_advice());
     let error = (findings.settings.are_errors() && !warnings.is_empty()).then(|| {
         let rules: BTreeSet<&str> = warnings.iter().map(|warning| warning.rule.name()).collect();
         let rules: Vec<&str> = rules.into_iter().collect();
         format!("lint violation found for rules: {}", rules.join(", "))
     });
-    Ok(Report { warnings, error })
+    Ok(Report {
+        warnings,
+        advice,
+        error,
+    })
 }
 
 /// The warnings so far, and what may be warned about.

@@ -1,6 +1,6 @@
 //! The names of the rules.
 
-/// A rule of BuildKit.
+/// A rule of BuildKit, or of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Rule {
@@ -46,10 +46,16 @@ pub enum Rule {
     ExposeProtoCasing,
     /// `EXPOSE` has no addresses and host ports.
     ExposeInvalidFormat,
+    /// What an installation needs is copied before the rest of the context.
+    ContextCopiedBeforeInstall,
+    /// What differs in each build is declared below what does not use it.
+    VolatileValueBeforeInstall,
+    /// A package index is used in the layer that it was fetched in.
+    PackageIndexInOtherLayer,
 }
 
 impl Rule {
-    /// Returns BuildKit's name of the rule, which skips it.
+    /// Returns the name of the rule, which skips it.
     pub fn name(self) -> &'static str {
         match self {
             Self::StageNameCasing => "StageNameCasing",
@@ -73,6 +79,9 @@ impl Rule {
             Self::InvalidDefinitionDescription => "InvalidDefinitionDescription",
             Self::ExposeProtoCasing => "ExposeProtoCasing",
             Self::ExposeInvalidFormat => "ExposeInvalidFormat",
+            Self::ContextCopiedBeforeInstall => "ContextCopiedBeforeInstall",
+            Self::VolatileValueBeforeInstall => "VolatileValueBeforeInstall",
+            Self::PackageIndexInOtherLayer => "PackageIndexInOtherLayer",
         }
     }
 
@@ -126,11 +135,34 @@ impl Rule {
             Self::ExposeInvalidFormat => {
                 "IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future release"
             }
+            Self::ContextCopiedBeforeInstall => {
+                "Files that an installation needs should be copied before the rest of the context"
+            }
+            Self::VolatileValueBeforeInstall => {
+                "Values that differ in each build should be declared below what does not use them"
+            }
+            Self::PackageIndexInOtherLayer => {
+                "A package index should be fetched in the RUN that uses it"
+            }
         }
     }
 
-    /// Returns docker's page about the rule.
+    /// Returns whether the rule is our own: it is about speed, is kept apart from BuildKit's, and
+    /// fails no build.
+    pub fn is_advice(self) -> bool {
+        matches!(
+            self,
+            Self::ContextCopiedBeforeInstall
+                | Self::VolatileValueBeforeInstall
+                | Self::PackageIndexInOtherLayer
+        )
+    }
+
+    /// Returns docker's page about the rule, or the place in our own documentation.
     pub fn url(self) -> String {
+        if self.is_advice() {
+            return format!("docs/dockerfile.md#{}", self.name().to_lowercase());
+        }
         let mut page = String::new();
         let name: Vec<char> = self.name().chars().collect();
         for (at, c) in name.iter().enumerate() {

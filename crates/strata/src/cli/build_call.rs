@@ -51,7 +51,7 @@ impl Call {
             let answer = match self {
                 Self::Check => ask(engine, pull, |context| {
                     let found = build::check(context, options)?;
-                    let exit = match found.is_empty() {
+                    let exit = match found.iter().all(|(warning, _)| warning.rule.is_advice()) {
                         true => Exit::SUCCESS,
                         false => Exit::FAILURE,
                     };
@@ -76,17 +76,24 @@ impl Call {
     }
 }
 
+/// What BuildKit's rules found is told as docker tells it; our own advice follows, and does not
+/// count as a warning.
 fn checks(found: &[(dockerfile::Warning, String)]) -> String {
-    let mut text = match found.len() {
+    let (advice, warnings): (Vec<_>, Vec<_>) = found
+        .iter()
+        .partition(|(warning, _)| warning.rule.is_advice());
+    let mut text = match warnings.len() {
         0 => "Check complete, no warnings found.\n".to_owned(),
         1 => "Check complete, one warning has been found!\n".to_owned(),
         many => format!("Check complete, {many} warnings have been found!\n"),
     };
-    for (warning, excerpt) in found {
-        let (rule, message) = (warning.rule, &warning.message);
-        let (name, url) = (rule.name(), rule.url());
-        writeln!(text, "\nWARNING: {name} - {url}\n{message}").expect("a string takes all text");
-        text.push_str(excerpt);
+    for (kind, found) in [("WARNING", warnings), ("ADVICE", advice)] {
+        for (warning, excerpt) in found {
+            let (rule, message) = (warning.rule, &warning.message);
+            let (name, url) = (rule.name(), rule.url());
+            writeln!(text, "\n{kind}: {name} - {url}\n{message}").expect("a string takes all text");
+            text.push_str(excerpt);
+        }
     }
     text
 }

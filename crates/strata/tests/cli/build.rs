@@ -801,6 +801,16 @@ fn a_dockerfile_tells_of_itself_without_being_built() {
          Dockerfile:3\n--------------------\n   1 |     FROM base:1 as b\n   2 |     RUN true\n   \
          3 | >>> CMD x\n   4 |     \n--------------------\n[exit 1]\n"
     );
+    strata.write("context/Dockerfile", "FROM base:1\nCOPY . .\nRUN npm ci\n");
+    assert_eq!(
+        build("--check").to_string(),
+        "[stdout]\nCheck complete, no warnings found.\n\n\
+         ADVICE: ContextCopiedBeforeInstall - docs/dockerfile.md#contextcopiedbeforeinstall\n\
+         `npm ci` on line 3 runs again when any file of the context changes: copy package.json and \
+         package-lock.json first, run it, and copy the rest behind it\n\
+         Dockerfile:2\n--------------------\n   1 |     FROM base:1\n   2 | >>> COPY . .\n   \
+         3 |     RUN npm ci\n   4 |     \n--------------------\n[exit 0]\n"
+    );
     strata.write(
         "context/Dockerfile",
         "# V which one\nARG V=1\nARG UNUSED=1\n# one the first\nFROM base:$V AS one\nARG A\n\
