@@ -75,7 +75,7 @@ pub enum SolveError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// The user, or another step that failed, ended the build.
-    #[error("context canceled")]
+    #[error("{}", crate::CANCELED)]
     Canceled,
 }
 

@@ -36,7 +36,7 @@ pub use chmod::{Chmod, ModeChange};
 pub use context::ContextError;
 pub use copy::CopyError;
 pub use error::{BuildError, Location, SolveError};
-pub use event::{Event, LogStream, StepId};
+pub use event::{CANCELED, Event, LogStream, StepId};
 pub use located::Located;
 pub use lower::{Graph, Images, LowerError, Lowered, PlannedHistory, lower};
 pub use options::{

@@ -195,13 +195,15 @@ pub(super) fn make(
             let inputs = (&missing.stacks, missing.mounts);
             run::run(environment, run_step, inputs, (step, &mut writer))?;
         }
-        Operation::Workdir(workdir) => write_workdir(environment, workdir, parent, &mut writer)?,
+        Operation::Workdir(workdir) => {
+            write_workdir(environment, workdir, parent, (step, &mut writer))?;
+        }
         Operation::Files(files) => {
             let inputs = match missing.inputs {
                 Some(inputs) => inputs,
                 None => Inputs::find(environment, files, missing.stacks.source())?,
             };
-            inputs.write(environment, files, parent, &mut writer)?;
+            inputs.write(environment, files, parent, (Some(step), &mut writer))?;
         }
     }
     let ingested = commit(environment, scratch, writer)?;

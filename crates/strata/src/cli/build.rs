@@ -17,7 +17,7 @@ use strata::ops::push::{Wanted, push};
 
 use super::background;
 use super::build_call::Call;
-use super::build_display::{BuildDisplay, Style, watch};
+use super::build_display::{BuildDisplay, Ended, SOLVE_CANCELED, Style, watch};
 use super::build_output::{Outputs, write_archives};
 use super::build_secrets;
 use super::build_source::source;
@@ -185,7 +185,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     let result = watch(session.engine()?, &options, writing, &mut display)?;
     drop(remote);
     match result {
-        Ok(built) => {
+        Ended::Built(built) => {
             display.succeed();
             let id = built.id.to_string();
             let names: Vec<String> = options.tags.iter().map(Reference::to_string).collect();
@@ -217,7 +217,12 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             background::tidy(session);
             Ok(Exit::SUCCESS)
         }
-        Err(error) => {
+        Ended::Canceled => {
+            display.cancel();
+            background::tidy(session);
+            Err(failed(SOLVE_CANCELED).exit(Exit::CANCELED))
+        }
+        Ended::Failed(error) => {
             if let ImageBuildError::Build(error) = &error {
                 display.fail(error);
             }
