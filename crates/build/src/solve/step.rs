@@ -106,8 +106,9 @@ pub(super) fn look_up(
             {
                 return Ok(Lookup::Hit(layer));
             }
-            let inputs = Inputs::find(environment, files, stacks.source())?;
-            let key = Key::files(files, parent, &inputs.lines, epoch);
+            let mut inputs = Inputs::find(environment, files, stacks.source())?;
+            let lines = std::mem::take(&mut inputs.lines);
+            let key = Key::files(files, parent, lines, epoch);
             (key, shortcut, Some(inputs))
         }
     };
@@ -139,7 +140,7 @@ fn recorded(
         return Ok(None);
     }
     let store = environment.build.store;
-    let Some(record) = store.step(&key.digest)? else {
+    let Some(record) = store.step_made(&key.digest)? else {
         return Ok(None);
     };
     let Some(diff_id) = record.layer else {
@@ -150,7 +151,7 @@ fn recorded(
     }
     Ok(Some(Layer {
         diff_id,
-        created: record.ingredients["epoch"].as_i64().unwrap_or_default(),
+        created: record.epoch.unwrap_or_default(),
         made: record.created,
         key: key.digest,
         seconds: None,

@@ -157,6 +157,9 @@ pub(crate) const COMMAND: Command = Command {
     ..Command::DEFAULT
 };
 
+/// How many steps run at a time on the smallest machine: many wait for a network or a clock.
+const JOBS: usize = 4;
+
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     refuse_attestations(arguments)?;
     let style = style(arguments, session)?;
@@ -350,7 +353,7 @@ fn options(
         labels: arguments.all("label").map(label).collect(),
         epoch,
         sandbox,
-        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        jobs: std::thread::available_parallelism().map_or(JOBS, |count| JOBS.max(count.get())),
         secrets,
         agents,
     };

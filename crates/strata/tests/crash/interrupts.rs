@@ -35,6 +35,9 @@ COPY --from=one /one /
 COPY --from=two /two /
 ";
 
+/// How many steps wait in the end.
+const STEPS: usize = 2;
+
 /// What keeps the steps waiting.
 const SECRET: &str = "stay-4b1d-9f3e";
 
@@ -71,12 +74,9 @@ impl Waiting {
         let mut child = command.process_group(0).spawn().expect("it starts");
         let stderr = child.stderr.take().expect("a pipe");
         let mut stderr = BufReader::new(stderr);
-        let steps = thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(2);
         let mut said = String::new();
         let mut waiting = 0;
-        while waiting < steps {
+        while waiting < STEPS {
             let before = said.len();
             let read = stderr.read_line(&mut said).expect("text");
             assert_ne!(read, 0, "{said}");
