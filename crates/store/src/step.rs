@@ -39,7 +39,7 @@ pub struct StepMade {
     pub created: Timestamp,
     /// When it last served a build.
     pub last_used: Timestamp,
-    /// The number `epoch` at the end of what is recorded of the key.
+    /// The number `epoch` in what is recorded of the key.
     pub epoch: Option<i64>,
 }
 
@@ -50,6 +50,13 @@ const EPOCH_SIZE: i64 = 40;
 fn epoch_at_end(text: &str) -> Option<i64> {
     let (_, number) = text.strip_suffix('}')?.rsplit_once(",\"epoch\":")?;
     number.parse().ok()
+}
+
+fn parsed_epoch(connection: &Connection, key: &Digest) -> rusqlite::Result<Option<i64>> {
+    let query = "SELECT CASE json_type(ingredients, '$.epoch')
+            WHEN 'integer' THEN json_extract(ingredients, '$.epoch') END
+        FROM steps WHERE key = ?1";
+    connection.query_row(query, [key.as_bytes()], |row| row.get(0))
 }
 
 /// Which steps [`Store::prune`] removes. All conditions must hold.
@@ -93,8 +100,8 @@ impl Store {
         Ok(valid.then_some(step))
     }
 
-    /// Returns what [`Store::step`] does, but not what the key was made of, which can be megabytes: of
-    /// that only the last member, when it is an `epoch`.
+    /// Returns what [`Store::step`] does, but of what the key was made of, which can be megabytes, only the
+    /// number `epoch`. Where that is the last member, nothing is parsed.
     pub fn step_made(&self, key: &Digest) -> Result<Option<StepMade>, StoreError> {
         let found = self.read(|connection| {
             let mut query = connection.prepare_cached(
@@ -110,9 +117,14 @@ impl Store {
                     epoch: epoch_at_end(&String::from_utf8_lossy(&end)),
                 })
             };
-            Ok(query
-                .query_row(params![key.as_bytes(), EPOCH_SIZE], row)
-                .optional()?)
+            let found = query.query_row(params![key.as_bytes(), EPOCH_SIZE], row);
+            let mut found = found.optional()?;
+            if let Some(step) = &mut found
+                && step.epoch.is_none()
+            {
+                step.epoch = parsed_epoch(connection, key)?;
+            }
+            Ok(found)
         })?;
         let Some(step) = found else {
             return Ok(None);

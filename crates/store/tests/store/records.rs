@@ -333,6 +333,11 @@ fn what_a_step_made_is_found_without_all_that_it_was_made_of() {
         ),
         (serde_json::json!({"key": {"epoch": 5}}), None),
         (serde_json::json!({"key": {}, "epoch": "17"}), None),
+        (
+            serde_json::json!({"epoch": 4, "key": {"epoch": 5}}),
+            Some(4),
+        ),
+        (serde_json::json!(["epoch"]), None),
         (serde_json::json!({"key": ",\"epoch\":17}"}), None),
     ] {
         let record = store::StepRecord {
