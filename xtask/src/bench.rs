@@ -115,6 +115,7 @@ fn measure(binary: &Path, directory: &Path, samples: usize) -> Result<()> {
     let build = |engine: &Engine, _: usize| engine.timed(&engine.build("small", "bench/small"));
     let walk = "find small -type f -size +0 >/dev/null";
     row("rebuild, nothing changed", Some(walk), samples, &build)?;
+    measure_many(&engines[..1], directory, samples)?;
     let edit = |engine: &Engine, round: usize| {
         std::fs::write(
             directory.join("small/z/last.txt"),
@@ -129,6 +130,12 @@ fn measure(binary: &Path, directory: &Path, samples: usize) -> Result<()> {
         &edit,
     )?;
     let few = samples.div_ceil(5);
+    let parallel = |engine: &Engine, round: usize| {
+        let fresh = engine.fresh(&format!("parallel{round}"))?;
+        fresh.quiet(&["load", "-i", "base.tar"])?;
+        fresh.timed(&fresh.build("parallel", "bench/parallel"))
+    };
+    row("two stages of `sleep 2`", Some("sleep 2"), few, &parallel)?;
     let cold = |engine: &Engine, round: usize| {
         let fresh = engine.fresh(&format!("cold{round}"))?;
         fresh.quiet(&["load", "-i", "base.tar"])?;
@@ -148,6 +155,17 @@ fn measure(binary: &Path, directory: &Path, samples: usize) -> Result<()> {
     };
     let floor = "for f in registry/docker/registry/v2/blobs/sha256/*/*/data; do gzip -dc $f 2>/dev/null | sha256sum; done >/dev/null";
     row("pull, gzip, empty store", Some(floor), few, &pull)
+}
+
+/// A context of 100,000 files: what is measured is the walk, beside one that looks at each file.
+fn measure_many(strata: &[Engine], directory: &Path, samples: usize) -> Result<()> {
+    let build = |engine: &Engine, _: usize| engine.timed(&engine.build("many", "bench/many"));
+    for _ in 0..2 {
+        strata[0].quiet(&strata[0].build("many", "bench/many"))?;
+    }
+    let walk = Some("find many -type f -size +9k >/dev/null");
+    let name = "rebuild, nothing changed, 100,000 files";
+    print_row(strata, directory, name, (walk, samples), &build)
 }
 
 type Step<'a> = dyn Fn(&Engine, usize) -> Result<Duration> + 'a;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod command;
+mod corpus;
 mod crash;
 mod demo;
 mod dist;
@@ -23,6 +24,7 @@ const USAGE: &str = "usage: cargo xtask TASK
   tidy    crate edges, file and function sizes, names
   dist    build the release binary, static where it can be linked so
   fuzz    run a fuzz target for some time: `cargo xtask fuzz tar_ingest 3600`
+  corpus  build public and own Dockerfiles with docker and with strata, and compare the images
   crash   kills, crowds and power cuts, the long way: `cargo xtask crash 200`
   parser-cases  compare with BuildKit's own Dockerfile tests: `cargo xtask parser-cases DIR`
   bench   measure run, rebuilds, cold build and pull against podman, docker or the machine's floor";
@@ -47,6 +49,7 @@ fn run() -> Result<()> {
         "test" => test::run(&rest),
         "demo" => demo::run(),
         "dist" => dist::build().map(|path| println!("{}", path.display())),
+        "corpus" => corpus::run(&rest),
         "crash" => crash::run(&rest),
         "fuzz" => fuzz::run(&rest),
         "parser-cases" => parser_cases::run(&rest),

@@ -37,7 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "fuzz",
         &["oci", "sys", "store", "layer", "registry", "testkit"],
     ),
-    ("xtask", &["dockerfile"]),
+    ("xtask", &["dockerfile", "testkit"]),
 ];
 
 /// Lines of code after which a file has to be split, tests apart.

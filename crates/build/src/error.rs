@@ -86,7 +86,7 @@ pub enum SolveError {
     #[error("{0}")]
     CacheExport(#[source] BaseImageError),
     /// The user, or another step that failed, ended the build.
-    #[error("context canceled")]
+    #[error("{}", crate::CANCELED)]
     Canceled,
 }
 

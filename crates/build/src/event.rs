@@ -19,6 +19,9 @@ pub enum LogStream {
     Stderr,
 }
 
+/// The message of a [`Event::StepFailed`] that was ended because the build was.
+pub const CANCELED: &str = "context canceled";
+
 /// Something happened in a build. Every step that starts ends as done, cached or failed; steps
 /// interleave when they run in parallel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -44,7 +44,7 @@ pub use chmod::{Chmod, ModeChange};
 pub use context::ContextError;
 pub use copy::CopyError;
 pub use error::{BuildError, Location, SolveError};
-pub use event::{Event, LogStream, StepId};
+pub use event::{CANCELED, Event, LogStream, StepId};
 pub use git_source::{GitSource, GitSourceError};
 pub use imported::ImportedCache;
 pub use located::Located;

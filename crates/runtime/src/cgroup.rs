@@ -29,7 +29,8 @@ const DEVICES: &str = "devices";
 /// A group of one container; removed when dropped.
 ///
 /// Its directory is locked as long as this value lives. A killed process leaves an empty group
-/// behind without a lock, and the next one that makes a group beside it removes it.
+/// behind without a lock, and the next one that makes a group beside it removes it, or
+/// [`remove_abandoned_groups`] does.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     path: PathBuf,
@@ -76,14 +77,11 @@ impl Cgroup {
     /// Makes the group of container `id`. Returns `None` when this process may not make groups or
     /// the host has none: then nothing restricts the use of device nodes.
     pub(crate) fn create(id: &str, layout: &Layout) -> Result<Option<Self>, StartError> {
-        let (mount, controller) = match layout {
-            Layout::Absent => return Ok(None),
-            Layout::Unified(mount) => (mount, ""),
-            Layout::Devices(mount) => (mount, DEVICES),
+        let own = layout.own_group();
+        let own = own.map_err(StartError::step("read this process's control groups"))?;
+        let Some(own) = own else {
+            return Ok(None);
         };
-        let own = own_group(controller)
-            .map(|group| mount.join(group.trim_start_matches('/')))
-            .map_err(StartError::step("read this process's control groups"))?;
         let path = own.join(format!("{PREFIX}{id}"));
         let failed = |source: io::Error| StartError::Cgroup {
             path: path.clone(),
@@ -144,6 +142,27 @@ impl Cgroup {
                 path: self.path.clone(),
                 source: errno.into(),
             })
+    }
+}
+
+impl Layout {
+    /// Returns the directory of the group that this process is in.
+    fn own_group(&self) -> io::Result<Option<PathBuf>> {
+        let (mount, controller) = match self {
+            Self::Absent => return Ok(None),
+            Self::Unified(mount) => (mount, ""),
+            Self::Devices(mount) => (mount, DEVICES),
+        };
+        let group = own_group(controller)?;
+        Ok(Some(mount.join(group.trim_start_matches('/'))))
+    }
+}
+
+/// Removes the control groups that killed processes left beside where this process would make one.
+/// The next container would do it too.
+pub fn remove_abandoned_groups() {
+    if let Ok(Some(own)) = Layout::detect().own_group() {
+        remove_abandoned(&own);
     }
 }
 

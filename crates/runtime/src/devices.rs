@@ -34,14 +34,16 @@ pub(crate) const PTS_MAJOR: u32 = 136;
 pub(crate) const CONSOLE: Device = device("console", 5, 1);
 pub(crate) const PTMX: Device = device("ptmx", 5, 2);
 
-const LINKS: [(&str, &str); 6] = [
+const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),
     ("/proc/self/fd/2", "stderr"),
-    ("/proc/kcore", "core"),
 ];
+
+/// As runc has it: a link where the kernel has the file.
+const CORE: (&str, &str) = ("/proc/kcore", "core");
 
 const DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
 
@@ -58,6 +60,10 @@ pub(crate) fn populate(dev: BorrowedFd<'_>) -> Result<(), Errno> {
     }
     for (target, name) in LINKS {
         symlinkat(target, dev, name)?;
+    }
+    let (core, name) = CORE;
+    if rustix::fs::stat(core).is_ok() {
+        symlinkat(core, dev, name)?;
     }
     for name in DIRECTORIES {
         mkdirat(dev, name, Mode::from_raw_mode(0o755))?;

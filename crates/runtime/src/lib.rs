@@ -21,6 +21,7 @@ mod start;
 mod ulimit;
 pub mod user;
 
+pub use cgroup::remove_abandoned_groups;
 pub use environment::{DEFAULT_PATH, Environment};
 pub use error::StartError;
 pub use running::{Exit, Running, Terminal, WaitError};

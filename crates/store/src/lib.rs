@@ -80,7 +80,7 @@ pub use prune::{
 pub use remove::{Conflict, Force, Removal, RemoveError};
 pub use resolve::ResolveError;
 pub use scratch::Scratch;
-pub use step::{StepFilter, StepRecord, StepScope};
+pub use step::{StepFilter, StepMade, StepRecord, StepScope};
 pub use store::{Store, StoreOptions, Unmount};
 pub use sweep::Swept;
 pub use sync::Recovery;

@@ -30,6 +30,35 @@ pub struct StepRecord {
     pub content_size: u64,
 }
 
+/// What a step made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepMade {
+    /// The layer; `None` when it changed no file.
+    pub layer: Option<DiffId>,
+    /// When it ran.
+    pub created: Timestamp,
+    /// When it last served a build.
+    pub last_used: Timestamp,
+    /// The number `epoch` in what is recorded of the key.
+    pub epoch: Option<i64>,
+}
+
+/// The most bytes that `,"epoch":` and a number take.
+const EPOCH_SIZE: i64 = 40;
+
+/// Reads the last member of an object, when it is a number named `epoch`.
+fn epoch_at_end(text: &str) -> Option<i64> {
+    let (_, number) = text.strip_suffix('}')?.rsplit_once(",\"epoch\":")?;
+    number.parse().ok()
+}
+
+fn parsed_epoch(connection: &Connection, key: &Digest) -> rusqlite::Result<Option<i64>> {
+    let query = "SELECT CASE json_type(ingredients, '$.epoch')
+            WHEN 'integer' THEN json_extract(ingredients, '$.epoch') END
+        FROM steps WHERE key = ?1";
+    connection.query_row(query, [key.as_bytes()], |row| row.get(0))
+}
+
 /// Which steps [`Store::prune`] removes. All conditions must hold.
 #[derive(Debug, Clone, Default)]
 pub struct StepFilter {
@@ -60,6 +89,42 @@ impl Store {
             let mut query = connection.prepare_cached(&query)?;
             let found = query.query_row([key.as_bytes()], record).optional()?;
             found.transpose()
+        })?;
+        let Some(step) = found else {
+            return Ok(None);
+        };
+        let valid = match &step.layer {
+            Some(layer) => self.has_layer(layer)?,
+            None => true,
+        };
+        Ok(valid.then_some(step))
+    }
+
+    /// Returns what [`Store::step`] does, but of what the key was made of, which can be megabytes, only the
+    /// number `epoch`. Where that is the last member, nothing is parsed.
+    pub fn step_made(&self, key: &Digest) -> Result<Option<StepMade>, StoreError> {
+        let found = self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT layer, created, last_used, substr(CAST(ingredients AS BLOB), -?2)
+                    FROM steps WHERE key = ?1",
+            )?;
+            let row = |row: &Row<'_>| {
+                let end: Vec<u8> = row.get(3)?;
+                Ok(StepMade {
+                    layer: db::optional_digest(row, 0)?.map(DiffId),
+                    created: Timestamp(row.get(1)?),
+                    last_used: Timestamp(row.get(2)?),
+                    epoch: epoch_at_end(&String::from_utf8_lossy(&end)),
+                })
+            };
+            let found = query.query_row(params![key.as_bytes(), EPOCH_SIZE], row);
+            let mut found = found.optional()?;
+            if let Some(step) = &mut found
+                && step.epoch.is_none()
+            {
+                step.epoch = parsed_epoch(connection, key)?;
+            }
+            Ok(found)
         })?;
         let Some(step) = found else {
             return Ok(None);

@@ -32,7 +32,21 @@ COPY files /files
 RUN rm -rf /files/0* && echo done > /done
 ";
 
-/// Makes `base.tar` (a docker archive), `bundle/`, `small/` and `big/` in `directory`.
+/// Two stages that take two seconds each and need nothing of each other.
+const PARALLEL: &str = "FROM bench/base AS one
+RUN sleep 2 && echo one > /one
+FROM bench/base AS two
+RUN sleep 2 && echo two > /two
+FROM bench/base
+COPY --from=one /one /
+COPY --from=two /two /
+";
+
+/// How many files the largest context has.
+const MANY: u64 = 100_000;
+
+/// Makes `base.tar` (a docker archive), `bundle/`, `small/`, `big/`, `parallel/` and `many/` in
+/// `directory`.
 pub fn make(directory: &Path) -> Result<()> {
     make_base(directory)?;
     make_bundle(&directory.join("bundle"))?;
@@ -42,6 +56,28 @@ pub fn make(directory: &Path) -> Result<()> {
     fs::write(directory.join("small/Dockerfile"), SMALL)?;
     make_files(&directory.join("big/files"), 5000, 20_000)?;
     fs::write(directory.join("big/Dockerfile"), BIG)?;
+    fs::create_dir(directory.join("parallel"))?;
+    fs::write(directory.join("parallel/Dockerfile"), PARALLEL)?;
+    make_many(&directory.join("many"))?;
+    Ok(())
+}
+
+/// A context of small files in a thousand directories, as dependencies of a program lie.
+pub fn make_many(directory: &Path) -> Result<()> {
+    for number in 0..MANY {
+        let parent = directory.join(format!("{:02}/{:02}", number % 25, number / 25 % 40));
+        if number < 1000 {
+            fs::create_dir_all(&parent)?;
+        }
+        fs::write(
+            parent.join(format!("module-{number:06}.js")),
+            number.to_string(),
+        )?;
+    }
+    fs::write(
+        directory.join("Dockerfile"),
+        "FROM bench/base\nCOPY . /many\n",
+    )?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use layer::{EntryKind, Timestamp};
 use oci::{Digest, Hasher};
 
 use super::directory::check_unchanged;
-use super::stat_cache::{self, Remembered};
+use super::stat_cache::{self, Remembered, StatCache};
 use super::{Context, ContextError, ContextFile};
 
 /// As many threads as keep one disk and two cores busy.
@@ -28,7 +28,7 @@ pub(crate) struct Digests<'a> {
     context: Arc<Context>,
     path: PathBuf,
     cancel: &'a AtomicBool,
-    old: OnceLock<Vec<Remembered>>,
+    old: OnceLock<StatCache>,
     found: Mutex<Found>,
     /// Held while files are read: what several steps copy is read once.
     turn: Mutex<()>,
@@ -88,8 +88,12 @@ impl<'a> Digests<'a> {
     fn known(&self, files: &[&ContextFile]) -> Vec<Option<Digest>> {
         let old = self.old.get_or_init(|| stat_cache::read(&self.path));
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = 0;
         let known = |file: &&ContextFile| {
-            known(old, file).or_else(|| found.digests.get(&file.path).copied())
+            let remembered = old.find(&file.path, &mut next);
+            let fitting = remembered.filter(|entry| entry.fits(file, size(file)));
+            let digest = fitting.map(|entry| entry.digest);
+            digest.or_else(|| found.digests.get(&file.path).copied())
         };
         files.iter().map(known).collect()
     }
@@ -100,15 +104,15 @@ impl<'a> Digests<'a> {
         if found.new.is_empty() {
             return;
         }
-        let mut entries = found.new.clone();
-        for old in self.old.get().into_iter().flatten() {
-            let is_gone = self.context.listed(&old.path) == Some(false);
-            let is_replaced = found.digests.contains_key(&old.path);
+        let mut entries: Vec<_> = found.new.values().map(Remembered::borrowed).collect();
+        for old in self.old.get().into_iter().flat_map(StatCache::iter) {
+            let is_gone = self.context.listed(old.path) == Some(false);
+            let is_replaced = found.digests.contains_key(old.path);
             if !is_gone && !is_replaced {
-                entries.insert(old.path.clone(), old.clone());
+                entries.push(old);
             }
         }
-        let entries: Vec<Remembered> = entries.into_values().collect();
+        entries.sort_unstable_by_key(|entry| entry.path);
         stat_cache::write(&self.path, &entries).unwrap_or_default();
     }
 
@@ -159,12 +163,6 @@ impl<'a> Digests<'a> {
         }
         Ok(digest)
     }
-}
-
-fn known(old: &[Remembered], file: &ContextFile) -> Option<Digest> {
-    let at = old.binary_search_by(|entry| entry.path.as_slice().cmp(&file.path));
-    let entry = &old[at.ok()?];
-    entry.fits(file, size(file)).then_some(entry.digest)
 }
 
 fn size(file: &ContextFile) -> u64 {

@@ -23,9 +23,9 @@ const MAX_SIZE: u64 = 1 << 30;
 
 /// One file, as it was when its content was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Remembered {
+pub(super) struct Remembered<P = Vec<u8>> {
     /// The path in the context.
-    pub(super) path: Vec<u8>,
+    pub(super) path: P,
     size: u64,
     mtime: Timestamp,
     ctime: Timestamp,
@@ -59,6 +59,21 @@ impl Remembered {
         })
     }
 
+    /// Returns it with a path that is elsewhere.
+    pub(super) fn borrowed(&self) -> Remembered<&[u8]> {
+        Remembered {
+            path: &self.path,
+            size: self.size,
+            mtime: self.mtime,
+            ctime: self.ctime,
+            inode: self.inode,
+            mode: self.mode,
+            digest: self.digest,
+        }
+    }
+}
+
+impl<P> Remembered<P> {
     /// Tells whether the file still looks the same.
     pub(super) fn fits(&self, file: &ContextFile, size: u64) -> bool {
         self.size == size
@@ -73,17 +88,62 @@ fn nanoseconds(time: Timestamp) -> i128 {
     i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds)
 }
 
-/// Reads a cache, sorted by path. A missing, damaged or foreign file is an empty cache.
-pub(super) fn read(path: &Path) -> Vec<Remembered> {
+/// What was remembered, as it was read: a context has many files, and few of them are asked for by
+/// name.
+#[derive(Debug, Default)]
+pub(super) struct StatCache {
+    bytes: Vec<u8>,
+    /// Where the entries begin, sorted by path.
+    starts: Vec<usize>,
+}
+
+impl StatCache {
+    /// Finds a file. `next` is where it is likely to be, and becomes where the one after it is: who
+    /// asks in order does not search.
+    pub(super) fn find(&self, path: &[u8], next: &mut usize) -> Option<Remembered<&[u8]>> {
+        let is_there = |at: &usize| self.path(*at) == Some(path);
+        let at = match Some(*next).filter(is_there) {
+            Some(at) => at,
+            None => {
+                let compare =
+                    |start: &usize| path_at(&self.bytes, *start).unwrap_or_default().cmp(path);
+                self.starts.binary_search_by(compare).ok()?
+            }
+        };
+        *next = at + 1;
+        self.get(at)
+    }
+
+    /// Returns all entries, sorted by path.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Remembered<&[u8]>> {
+        (0..self.starts.len()).filter_map(|at| self.get(at))
+    }
+
+    fn path(&self, at: usize) -> Option<&[u8]> {
+        path_at(&self.bytes, *self.starts.get(at)?)
+    }
+
+    fn get(&self, at: usize) -> Option<Remembered<&[u8]>> {
+        let mut reader = Reader(self.bytes.get(*self.starts.get(at)?..)?);
+        reader.entry()
+    }
+}
+
+fn path_at(bytes: &[u8], start: usize) -> Option<&[u8]> {
+    Reader(bytes.get(start..)?).path()
+}
+
+/// Reads a cache. A missing, damaged or foreign file is an empty cache.
+pub(super) fn read(path: &Path) -> StatCache {
     let small = fs::metadata(path).is_ok_and(|metadata| metadata.len() <= MAX_SIZE);
     match fs::read(path) {
-        Ok(bytes) if small => decode(&bytes).unwrap_or_default(),
-        Ok(_) | Err(_) => Vec::new(),
+        Ok(bytes) if small => decode(bytes).unwrap_or_default(),
+        Ok(_) | Err(_) => StatCache::default(),
     }
 }
 
 /// Replaces a cache atomically; `entries` are sorted by path.
-pub(super) fn write(path: &Path, entries: &[Remembered]) -> io::Result<()> {
+pub(super) fn write(path: &Path, entries: &[Remembered<&[u8]>]) -> io::Result<()> {
     let bytes = encode(entries);
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
@@ -92,7 +152,7 @@ pub(super) fn write(path: &Path, entries: &[Remembered]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-fn encode(entries: &[Remembered]) -> Vec<u8> {
+fn encode(entries: &[Remembered<&[u8]>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + entries.len() * 160);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
@@ -101,7 +161,7 @@ fn encode(entries: &[Remembered]) -> Vec<u8> {
     for entry in entries {
         let length = u32::try_from(entry.path.len()).expect("invariant: a path is short");
         out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&entry.path);
+        out.extend_from_slice(entry.path);
         out.extend_from_slice(&entry.size.to_le_bytes());
         for time in [entry.mtime, entry.ctime] {
             out.extend_from_slice(&time.seconds.to_le_bytes());
@@ -117,7 +177,7 @@ fn encode(entries: &[Remembered]) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<Vec<Remembered>> {
+fn decode(bytes: Vec<u8>) -> Option<StatCache> {
     let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST_SIZE)?)?;
     if Digest::of(body).as_bytes() != digest {
         return None;
@@ -127,21 +187,18 @@ fn decode(bytes: &[u8]) -> Option<Vec<Remembered>> {
         return None;
     }
     let count = reader.u64()?;
-    let mut entries = Vec::new();
-    for _ in 0..count {
-        let length = usize::try_from(reader.u32()?).ok()?;
-        entries.push(Remembered {
-            path: reader.bytes(length)?.to_vec(),
-            size: reader.u64()?,
-            mtime: reader.time()?,
-            ctime: reader.time()?,
-            inode: (reader.u64()?, reader.u64()?),
-            mode: reader.u32()?,
-            digest: Digest::from_bytes(reader.array()?),
-        });
+    let mut starts = Vec::new();
+    let mut last: &[u8] = &[];
+    for number in 0..count {
+        starts.push(body.len() - reader.0.len());
+        let path = reader.entry()?.path;
+        if number > 0 && path <= last {
+            return None;
+        }
+        last = path;
     }
-    let sorted = entries.is_sorted_by(|a, b| a.path < b.path);
-    (sorted && reader.0.is_empty()).then_some(entries)
+    let is_whole = reader.0.is_empty();
+    is_whole.then_some(StatCache { bytes, starts })
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -155,6 +212,23 @@ impl<'a> Reader<'a> {
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.bytes(N)?.try_into().ok()
+    }
+
+    fn path(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.u32()?).ok()?;
+        self.bytes(length)
+    }
+
+    fn entry(&mut self) -> Option<Remembered<&'a [u8]>> {
+        Some(Remembered {
+            path: self.path()?,
+            size: self.u64()?,
+            mtime: self.time()?,
+            ctime: self.time()?,
+            inode: (self.u64()?, self.u64()?),
+            mode: self.u32()?,
+            digest: Digest::from_bytes(self.array()?),
+        })
     }
 
     fn u32(&mut self) -> Option<u32> {
@@ -247,15 +321,29 @@ mod tests {
 
     #[test]
     fn a_cache_reads_as_written_and_not_at_all_when_damaged() {
-        let entries = vec![entry()];
-        let bytes = encode(&entries);
-        assert_eq!(decode(&bytes), Some(entries));
-        assert_eq!(decode(&encode(&[])), Some(Vec::new()));
+        let mut entries = vec![entry(), entry(), entry()];
+        for (entry, path) in entries.iter_mut().zip([&b"a"[..], b"a-b", b"a/b"]) {
+            entry.path = path.to_vec();
+        }
+        let borrowed: Vec<_> = entries.iter().map(Remembered::borrowed).collect();
+        let bytes = encode(&borrowed);
+        let cache = decode(bytes.clone()).expect("as written");
+        assert!(cache.iter().eq(borrowed.iter().cloned()));
+        let mut next = 0;
+        for path in [&b"a"[..], b"a/b", b"a-b", b"a/b", b"a"] {
+            let found = cache.find(path, &mut next);
+            assert_eq!(found.map(|entry| entry.path), Some(path));
+        }
+        assert_eq!(cache.find(b"b", &mut next), None);
+        let empty = decode(encode(&[])).expect("as written");
+        assert_eq!(empty.iter().count(), 0);
+        let unsorted = encode(&[borrowed[1].clone(), borrowed[0].clone()]);
+        assert!(decode(unsorted).is_none());
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
-            assert_eq!(decode(&damaged), None, "byte {at}");
-            assert_eq!(decode(&bytes[..at]), None, "cut at {at}");
+            assert!(decode(damaged).is_none(), "byte {at}");
+            assert!(decode(bytes[..at].to_vec()).is_none(), "cut at {at}");
         }
     }
 }

@@ -52,7 +52,9 @@ pub enum CopyError {
     #[error("{0}: too many links")]
     TooManyLinks(String),
     /// A layer cannot hold a file of this name: it would delete another one.
-    #[error("cannot copy `{0}`: names that begin with `.wh.` mark deleted files in layers")]
+    #[error(
+        "cannot copy `{0}`: names that begin with `.wh.` mark deleted files in layers: rename it, or leave it out with `.dockerignore` or `--exclude`"
+    )]
     WhiteoutName(String),
     /// An archive is damaged.
     #[error("failed to unpack `{path}`: {source}")]
@@ -90,7 +92,7 @@ pub enum CopyError {
         expected: Digest,
     },
     /// The user, or another step that failed, ended the build.
-    #[error("context canceled")]
+    #[error("{}", crate::CANCELED)]
     Canceled,
     /// A temporary file cannot be written.
     #[error("failed to write a temporary file: {0}")]
@@ -99,5 +101,5 @@ pub enum CopyError {
 
 /// Returns a path of an image as messages show it.
 pub(super) fn shown(path: &[u8]) -> String {
-    format!("/{}", String::from_utf8_lossy(path))
+    format!("/{}", String::from_utf8_lossy(path).trim_start_matches('/'))
 }

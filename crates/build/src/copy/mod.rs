@@ -14,7 +14,7 @@ mod write;
 
 pub(crate) use archive::Archive;
 pub use error::CopyError;
-pub(crate) use owner::{Unknown, resolve_owner};
+pub(crate) use owner::{Owner, resolve_owner};
 pub(crate) use selection::Selection;
 pub(crate) use source::{Content, Source, SourceFile};
 pub(crate) use target::{Target, TargetOptions};

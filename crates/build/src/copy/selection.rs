@@ -35,6 +35,9 @@ impl Selection {
             let mut files = vec![(Vec::new(), found.clone().into_file())];
             if found.is_directory() {
                 let walk = Walk { source, exclude };
+                if exclude.is_empty() {
+                    source.prepare(&found);
+                }
                 walk.collect(&found, &[], &exclude.root(), &mut files)?;
             }
             selections.push(Self { name, files });
@@ -98,28 +101,33 @@ fn line(path: &[u8], file: &SourceFile, digest: Option<&Digest>) -> String {
     let (letter, content) = match &file.kind {
         EntryKind::File { .. } => ('f', digest.map(Digest::hex).unwrap_or_default()),
         EntryKind::Directory => ('d', String::new()),
-        EntryKind::Symlink { target } | EntryKind::Hardlink { target } => ('l', escape(target)),
+        EntryKind::Symlink { target } | EntryKind::Hardlink { target } => ('l', escaped(target)),
         EntryKind::CharDevice { major, minor } => ('c', format!("{major}:{minor}")),
         EntryKind::BlockDevice { major, minor } => ('b', format!("{major}:{minor}")),
         EntryKind::Fifo => ('p', String::new()),
     };
-    let mut line = format!(
-        "{letter} {:04o} {}:{} {content} {}",
-        file.mode,
-        file.uid,
-        file.gid,
-        escape(path)
-    );
+    let (mode, uid, gid) = (file.mode, file.uid, file.gid);
+    let mut line = format!("{letter} {mode:04o} {uid}:{gid} {content} ");
+    escape(path, &mut line);
     for (name, value) in &file.xattrs {
-        line.push_str(&format!(" {}={}", escape(name), escape(value)));
+        line.push(' ');
+        escape(name, &mut line);
+        line.push('=');
+        escape(value, &mut line);
     }
     line
 }
 
-/// Returns bytes as text that no other bytes give: what is not printable ASCII, a space, a
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    escape(bytes, &mut text);
+    text
+}
+
+/// Appends bytes as text that no other bytes give: what is not printable ASCII, a space, a
 /// backslash or `=` is written as `\xx`.
-fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
+fn escape(bytes: &[u8], text: &mut String) {
+    text.reserve(bytes.len());
     for byte in bytes {
         match byte {
             b' ' | b'\\' | b'=' => text.push_str(&format!("\\{byte:02x}")),
@@ -127,7 +135,6 @@ fn escape(bytes: &[u8]) -> String {
             _ => text.push_str(&format!("\\{byte:02x}")),
         }
     }
-    text
 }
 
 fn not_found(source: &Source<'_>, pattern: &str) -> CopyError {
@@ -325,7 +332,9 @@ mod tests {
             (b"a\\20b", "a\\5c20b"),
             (b"\xff\n", "\\ff\\0a"),
         ] {
-            assert_eq!(escape(bytes), expected);
+            let mut text = String::new();
+            escape(bytes, &mut text);
+            assert_eq!(text, expected);
         }
     }
 

@@ -78,6 +78,13 @@ impl Source<'_> {
         })
     }
 
+    /// Is told that all that is in a directory, and below, will be asked for.
+    pub(crate) fn prepare(&self, directory: &Located) {
+        if let (Self::Context(digests), Located::Context(directory)) = (self, directory) {
+            digests.context().list_below(&directory.path);
+        }
+    }
+
     /// Returns what is in a directory, sorted by name.
     pub(crate) fn read_dir(
         &self,

@@ -138,12 +138,12 @@ impl<'a> Target<'a> {
 
     /// Makes a directory and what lacks above it. Directories that are there stay as they are.
     pub(crate) fn make_directory(&mut self, path: &[u8]) -> Result<(), CopyError> {
-        // Go takes only these bits of a mode for a directory.
-        let chosen = self
-            .options
-            .mode
-            .map(|mode| mode.apply(DIRECTORY_MODE, true));
-        let mode = chosen.map_or(DIRECTORY_MODE, |mode| mode & 0o777 & !UMASK);
+        let mode = match self.options.mode {
+            // Go takes only these bits of a mode for a directory.
+            Some(Chmod::Octal(mode)) => mode & 0o777 & !UMASK,
+            // BuildKit changes the modes of what is copied, and there is nothing to change here.
+            Some(Chmod::Symbolic { .. }) | None => DIRECTORY_MODE,
+        };
         let owner = self.options.owner.unwrap_or((0, 0));
         self.make_directory_as(path, mode, owner)
     }

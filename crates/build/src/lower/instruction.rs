@@ -188,11 +188,15 @@ impl Lowering<'_> {
         instruction: &Spanned<Instruction>,
         path: &str,
     ) -> Result<Option<Step>, LowerError> {
-        let path = self.expand(state, path)?;
+        let written = self.expand(state, path)?;
         let config = &mut state.lowered.config.config;
-        config.working_dir = metadata::working_directory(&config.working_dir, &path);
-        let path = config.working_dir.clone();
-        let text = format!("WORKDIR {path}");
+        let path = metadata::working_directory(&config.working_dir, &written);
+        // BuildKit cleans relative paths only.
+        config.working_dir = match written.starts_with('/') {
+            true => written,
+            false => path.clone(),
+        };
+        let text = format!("WORKDIR {}", config.working_dir);
         if path == "/" {
             state.note(text);
             return Ok(None);
@@ -228,7 +232,10 @@ impl Lowering<'_> {
             env: state.lowered.env.assignments(),
             proxies: proxies.into_iter().map(proxy).collect(),
             user: config.user.clone(),
-            cwd: config.working_dir.clone(),
+            cwd: match config.working_dir.as_str() {
+                "" => String::new(),
+                path => metadata::clean(path),
+            },
             network: run::network(run),
             script: command.script,
             mounts,

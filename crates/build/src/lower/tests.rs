@@ -226,6 +226,14 @@ fn configurations_follow_docker() {
     );
     let both = config("FROM debian\nCMD [\"c\"]\nENTRYPOINT [\"e\"]");
     assert_eq!(both.cmd, words(&["c"]));
+    for (written, kept) in [
+        ("/a/./b/../c//d/", "/a/./b/../c//d/"),
+        ("e/../f/", "/f"),
+        ("/", "/"),
+    ] {
+        let config = config(&format!("FROM debian\nWORKDIR {written}"));
+        assert_eq!(config.working_dir, kept);
+    }
     let scratch = config("FROM scratch\nUSER me\nVOLUME /a /b\nEXPOSE 80 53/udp");
     assert_eq!(scratch.working_dir, "/");
     assert_eq!(scratch.env, [format!("PATH={}", runtime::DEFAULT_PATH)]);

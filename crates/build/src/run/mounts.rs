@@ -167,7 +167,7 @@ impl Preparation<'_> {
         let inside = inputs.single_file().unwrap_or_default();
         let layer = LayerDir::new(self.directory(&format!("context-{index}"))?);
         let mut writer = LayerWriter::create(layer.path())?;
-        inputs.write(self.environment, &files, &[], &mut writer)?;
+        inputs.write(self.environment, &files, &[], (None, &mut writer))?;
         writer.finish()?;
         let form = self.environment.build.form;
         let mut shown = layer::rootfs::mount_alone(&layer, form).map_err(RunError::from)?;
@@ -290,7 +290,7 @@ impl Preparation<'_> {
                 let layer = LayerDir::new(&directory);
                 let mut writer = LayerWriter::create(layer.path())?;
                 let inputs = Inputs::find(self.environment, &files, layers)?;
-                inputs.write(self.environment, &files, &[], &mut writer)?;
+                inputs.write(self.environment, &files, &[], (None, &mut writer))?;
                 writer.finish()?;
                 layer::tree::unpack(&layer)
                     .map_err(layer::RootfsError::from)

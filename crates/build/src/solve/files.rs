@@ -12,9 +12,11 @@ use oci::{DiffId, Digest, Hasher};
 use super::Environment;
 use crate::context::{Context, Digests};
 use crate::copy::{
-    Archive, Content, CopyError, Selection, Source, SourceFile, Target, TargetOptions, Unknown,
+    Archive, Content, CopyError, Owner, Selection, Source, SourceFile, Target, TargetOptions,
     resolve_owner,
 };
+use crate::event::LogStream;
+use crate::progress::Step;
 use crate::vertex::{Archives, Files, FilesFrom, Item, Link, Workdir};
 use crate::{BaseImageError, GitSource, SolveError};
 
@@ -142,22 +144,25 @@ impl Inputs {
         }
     }
 
-    /// Writes the layer of a step on top of `parent`.
+    /// Writes the layer of a step on top of `parent`; `step` is told of what is odd.
     pub(crate) fn write(
         self,
         environment: &Environment<'_>,
         files: &Files,
         parent: &[DiffId],
-        writer: &mut LayerWriter,
+        (step, writer): (Option<&Step<'_>>, &mut LayerWriter),
     ) -> Result<(), SolveError> {
-        let below = match files.link {
-            Link::Parent => environment.view(parent)?,
-            Link::Apart => environment.view(&[])?,
+        let layers = match files.link {
+            Link::Parent => parent,
+            Link::Apart => &[],
         };
-        let owner = files.owner.as_deref();
-        let owner = owner.map(|owner| resolve_owner(&below, owner, Unknown::Refuse));
+        let below = environment.view(layers)?;
+        let owner = match &files.owner {
+            None => None,
+            Some(owner) => Some(find_owner((&below, layers), owner, step)?),
+        };
         let options = TargetOptions {
-            owner: owner.transpose()?,
+            owner,
             mode: files.mode.as_ref(),
             epoch: environment.epoch()?,
         };
@@ -329,12 +334,12 @@ pub(super) fn write_workdir(
     environment: &Environment<'_>,
     step: &Workdir,
     parent: &[DiffId],
-    writer: &mut LayerWriter,
+    (shown, writer): (&Step<'_>, &mut LayerWriter),
 ) -> Result<(), SolveError> {
     let below = environment.view(parent)?;
     let owner = match step.user.as_str() {
         "" => None,
-        user => Some(resolve_owner(&below, user, Unknown::Root)?),
+        user => Some(find_owner((&below, parent), user, Some(shown))?),
     };
     let options = TargetOptions {
         owner,
@@ -346,6 +351,26 @@ pub(super) fn write_workdir(
     let source = Source::Layers(&below);
     let is_canceled = || environment.is_canceled();
     Ok(target.write(&source, writer, &is_canceled)?)
+}
+
+/// Resolves a user by the files of an image, and tells whom files belong to when there is no such name.
+fn find_owner(
+    (image, layers): (&View, &[DiffId]),
+    owner: &str,
+    step: Option<&Step<'_>>,
+) -> Result<(u32, u32), SolveError> {
+    let Owner { ids, unknown } = resolve_owner(image, owner)?;
+    for name in unknown {
+        // Where there are no files there are no names, for BuildKit as well.
+        if layers.is_empty() {
+            return Err(CopyError::Owner(name).into());
+        }
+        let line = format!("warning: {name}: files belong to {}:{}", ids.0, ids.1);
+        if let Some(step) = step {
+            step.log(LogStream::Stderr, line.as_bytes());
+        }
+    }
+    Ok(ids)
 }
 
 /// A file without a time of its own: it gets the epoch, as all later times do.

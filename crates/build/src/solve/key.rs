@@ -1,6 +1,8 @@
 //! What the key of a step is made of.
 
-use oci::{ChainId, DiffId, Digest};
+use std::io::{self, BufWriter, Write};
+
+use oci::{ChainId, DiffId, Digest, Hasher};
 use serde_json::{Value, json};
 
 use runtime::Limits;
@@ -11,6 +13,23 @@ use crate::{Network, Sandbox};
 /// Changes with the meaning of any ingredient, and with what a step makes of them.
 const FORMAT: u32 = 1;
 
+/// How much is hashed at a time.
+const BUFFER_SIZE: usize = 32 << 10;
+
+/// Hashes what is written.
+struct Hashing(Hasher);
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The ingredients of a key, and the key.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Key {
@@ -20,9 +39,14 @@ pub(super) struct Key {
 
 impl Key {
     fn of(ingredients: Value) -> Self {
-        let bytes = serde_json::to_vec(&ingredients).expect("invariant: all keys are strings");
+        // Of a large context they are megabytes, which are not kept twice.
+        let mut hashing = BufWriter::with_capacity(BUFFER_SIZE, Hashing(Hasher::new()));
+        serde_json::to_writer(&mut hashing, &ingredients)
+            .expect("invariant: all keys are strings, and hashing does not fail");
+        let hashing = hashing.into_inner().ok();
+        let hasher = hashing.expect("invariant: hashing does not fail").0;
         Self {
-            digest: Digest::of(&bytes),
+            digest: hasher.finish(),
             ingredients,
         }
     }
@@ -78,10 +102,11 @@ impl Key {
     pub(super) fn files(
         step: &Files,
         parent: &[DiffId],
-        inputs: &[String],
+        inputs: Vec<String>,
         epoch: Option<i64>,
     ) -> Self {
-        Self::of(files(step, parent, "inputs", json!(inputs), epoch))
+        let inputs = inputs.into_iter().map(Value::String).collect();
+        Self::of(files(step, parent, "inputs", inputs, epoch))
     }
 
     /// The key of a `COPY --from` of layers whose files have not been read: it names them by the

@@ -118,8 +118,9 @@ pub(super) fn look_up(
             if !fetch_sources(environment, &stacks)? {
                 return Ok(Lookup::Lost);
             }
-            let inputs = Inputs::find(environment, files, stacks.source())?;
-            let key = Key::files(files, parent, &inputs.lines, epoch);
+            let mut inputs = Inputs::find(environment, files, stacks.source())?;
+            let lines = std::mem::take(&mut inputs.lines);
+            let key = Key::files(files, parent, lines, epoch);
             (key, shortcut, Some(inputs))
         }
     };
@@ -167,7 +168,7 @@ fn recorded(
         return Ok(None);
     }
     let store = environment.build.store;
-    let Some(record) = store.step(&key.digest)? else {
+    let Some(record) = store.step_made(&key.digest)? else {
         return imported(environment, vertex, stacks, key);
     };
     let Some(diff_id) = record.layer else {
@@ -178,7 +179,7 @@ fn recorded(
     }
     Ok(Some(Layer {
         diff_id,
-        created: record.ingredients["epoch"].as_i64().unwrap_or_default(),
+        created: record.epoch.unwrap_or_default(),
         made: record.created,
         key: key.digest,
         quick: key.digest,
@@ -295,13 +296,15 @@ pub(super) fn make(
             let inputs = (&missing.stacks, missing.mounts);
             run::run(environment, run_step, inputs, (step, &mut writer))?;
         }
-        Operation::Workdir(workdir) => write_workdir(environment, workdir, parent, &mut writer)?,
+        Operation::Workdir(workdir) => {
+            write_workdir(environment, workdir, parent, (step, &mut writer))?;
+        }
         Operation::Files(files) => {
             let inputs = match missing.inputs {
                 Some(inputs) => inputs,
                 None => Inputs::find(environment, files, missing.stacks.source())?,
             };
-            inputs.write(environment, files, parent, &mut writer)?;
+            inputs.write(environment, files, parent, (Some(step), &mut writer))?;
         }
     }
     let ingested = commit(environment, scratch, writer)?;

@@ -35,6 +35,29 @@ fn the_cache_can_be_ignored_for_a_stage() {
 }
 
 #[test]
+fn a_context_of_many_directories_is_read_whole_and_in_order() {
+    let bench = Bench::new();
+    let mut expected = Vec::new();
+    for outer in 0..30 {
+        for inner in ["a", "a-b", "c"] {
+            let path = format!("many/{outer:02}/{inner}/file");
+            bench.write(&path, &path);
+            expected.push(format!("f 644 0:0 {path} {path:?}"));
+        }
+    }
+    let text = "FROM scratch\nCOPY many many";
+    let built = bench.build(text);
+    let mut files = bench.files(&built, "many");
+    files.retain(|line| line.starts_with('f'));
+    expected.sort();
+    files.sort();
+    assert_eq!(files, expected);
+    assert_eq!(bench.build(text).executed, 0);
+    bench.write("many/17/a-b/file", "changed");
+    assert_eq!(bench.build(text).executed, 1);
+}
+
+#[test]
 fn nothing_changed_is_all_cached_and_the_same_image() {
     let bench = bench();
     let first = bench.build(TEXT);

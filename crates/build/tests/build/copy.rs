@@ -1,5 +1,6 @@
 //! COPY, ADD and WORKDIR.
 
+use build::Event;
 use layer::EntryKind;
 use std::fs;
 use testkit::tarball::{Member, Tarball};
@@ -152,7 +153,29 @@ fn owners_are_names_of_the_image_or_numbers() {
         );
     }
     check("USER app\nWORKDIR /x", "x", &["d 755 1000:1001 x"]);
-    let error = bench().fail("FROM base\nCOPY --chown=nobody a.txt /x");
+}
+
+#[test]
+fn an_unknown_owner_is_root_as_in_buildkit_and_is_told() {
+    for (owner, expected) in [
+        ("nobody", "0:0"),
+        ("nobody:nogroup", "0:0"),
+        ("app:nogroup", "1000:1001"),
+        ("7:nogroup", "7:7"),
+        ("nobody:8", "0:8"),
+    ] {
+        let bench = bench();
+        let options = bench.options(&format!("FROM base\nCOPY --chown={owner} a.txt /x"));
+        let (built, events) = bench.run(&options);
+        let line = format!("f 644 {expected} x \"a\"");
+        assert_eq!(bench.files(&built.expect("built"), "x"), [line]);
+        let told = format!("files belong to {expected}");
+        let is_told =
+            |event: &Event| matches!(event, Event::Log { line, .. } if line.ends_with(&told));
+        assert!(events.iter().any(is_told), "{events:?}");
+    }
+    check("USER nobody\nWORKDIR /x", "x", &["d 755 0:0 x"]);
+    let error = bench().fail("FROM scratch\nCOPY --chown=nobody a.txt /x");
     assert_eq!(
         error.to_string(),
         "unable to find user nobody: no matching entries in passwd file"
@@ -166,6 +189,15 @@ fn modes_are_those_of_chmod() {
         "COPY --chmod=0604 dir/sub /x",
         "x",
         &["d 604 0:0 x", "f 604 0:0 x/two \"2\""],
+    );
+}
+
+#[test]
+fn symbolic_modes_leave_directories_on_the_way_alone() {
+    check(
+        "COPY --chmod=go-rwx a.txt /x/y/",
+        "x",
+        &["d 755 0:0 x", "d 755 0:0 x/y", "f 600 0:0 x/y/a.txt \"a\""],
     );
 }
 

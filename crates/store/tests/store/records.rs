@@ -317,6 +317,51 @@ fn step(key: &str, layer: Option<DiffId>) -> StepRecord {
 }
 
 #[test]
+fn what_a_step_made_is_found_without_all_that_it_was_made_of() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let layer = fixture.layer(&store, b"made");
+    let long = "é".repeat(100_000);
+    for (ingredients, epoch) in [
+        (
+            serde_json::json!({"key": {"inputs": [long], "epoch": null}, "epoch": 17}),
+            Some(17),
+        ),
+        (
+            serde_json::json!({"key": {"epoch": 5}, "epoch": -3}),
+            Some(-3),
+        ),
+        (serde_json::json!({"key": {"epoch": 5}}), None),
+        (serde_json::json!({"key": {}, "epoch": "17"}), None),
+        (
+            serde_json::json!({"epoch": 4, "key": {"epoch": 5}}),
+            Some(4),
+        ),
+        (serde_json::json!(["epoch"]), None),
+        (serde_json::json!({"key": ",\"epoch\":17}"}), None),
+    ] {
+        let record = store::StepRecord {
+            ingredients,
+            ..step("made", Some(layer))
+        };
+        store.put_step(&record).expect("stored");
+        let made = store.step_made(&record.key).expect("read").expect("there");
+        assert_eq!(made.epoch, epoch, "{}", record.ingredients);
+        assert_eq!(made.layer, record.layer);
+        assert_eq!(
+            (made.created, made.last_used),
+            (record.created, record.last_used)
+        );
+    }
+    std::fs::remove_dir_all(store.layer_dir(&layer)).expect("removed");
+    assert_eq!(
+        store.step_made(&step("made", None).key).expect("read"),
+        None
+    );
+    assert_eq!(store.step_made(&Digest::of(b"none")).expect("read"), None);
+}
+
+#[test]
 fn a_step_is_found_while_its_layer_is_there() {
     let fixture = Fixture::new();
     let store = fixture.open();

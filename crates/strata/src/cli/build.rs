@@ -19,7 +19,7 @@ use strata::ops::push::{Wanted, push};
 use super::background;
 use super::build_cache::Caches;
 use super::build_call::Call;
-use super::build_display::{BuildDisplay, Style, watch};
+use super::build_display::{BuildDisplay, Ended, SOLVE_CANCELED, Style, watch};
 use super::build_output::{Outputs, write_archives};
 use super::build_secrets;
 use super::build_source::{named_contexts, source};
@@ -175,6 +175,9 @@ pub(crate) const COMMAND: Command = Command {
     ..Command::DEFAULT
 };
 
+/// How many steps run at a time on the smallest machine: many wait for a network or a clock.
+const JOBS: usize = 4;
+
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     refuse_attestations(arguments)?;
     let style = style(arguments, session)?;
@@ -212,7 +215,7 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
     let result = watch(session.engine()?, &options, &mut surroundings, &mut display)?;
     drop(fetched);
     match result {
-        Ok(built) => {
+        Ended::Built(built) => {
             display.succeed();
             let index = built.index.as_ref();
             let id = index.map_or(built.id.to_string(), |index| index.digest.to_string());
@@ -240,7 +243,12 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             background::tidy(session);
             Ok(Exit::SUCCESS)
         }
-        Err(error) => {
+        Ended::Canceled => {
+            display.cancel();
+            background::tidy(session);
+            Err(failed(SOLVE_CANCELED).exit(Exit::CANCELED))
+        }
+        Ended::Failed(error) => {
             if let ImageBuildError::Build(error) = &error {
                 display.fail(error);
             }
@@ -426,7 +434,7 @@ fn options(
         labels: arguments.all("label").map(label).collect(),
         epoch,
         sandbox,
-        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        jobs: std::thread::available_parallelism().map_or(JOBS, |count| JOBS.max(count.get())),
         secrets,
         agents,
     };

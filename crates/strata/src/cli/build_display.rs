@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use build::{BuildError, BuildOptions, Built, Event, Location};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,6 +14,7 @@ use strata::Engine;
 use strata::ops::image_build::{Conversation, ImageBuildError, Surroundings, build_image};
 use sys::SignalQueue;
 
+use super::error::Exit;
 use super::output::{Channel, stderr_is_terminal};
 use super::progress::{BuildPlain, BuildRaw, BuildTerminal, Colour, Size};
 
@@ -94,6 +96,13 @@ impl BuildDisplay {
         }
     }
 
+    /// Shows the end of a build that was ended.
+    pub(crate) fn cancel(&mut self) {
+        if let Self::Terminal(progress) = self {
+            Channel::Stderr.write(&progress.broken_frame(screen()));
+        }
+    }
+
     /// Shows where a build failed: the step and its last output, the lines of the Dockerfile.
     pub(crate) fn fail(&mut self, error: &BuildError) {
         let mut text = String::new();
@@ -148,8 +157,26 @@ fn screen() -> Size {
     }
 }
 
-/// Milliseconds between two frames.
-const FRAME: i64 = 100;
+/// The time between two frames.
+const FRAME: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
+/// How a build ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// With an image.
+    Built(Box<Built>),
+    /// With an error.
+    Failed(ImageBuildError),
+    /// Because a signal asked for it.
+    Canceled,
+}
+
+/// How long a build has to end when a signal asks for it. Then, or with the next signal, the program
+/// ends as it is: the kernel takes its containers along.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Builds, and shows it on `display`. A signal that asks the program to end ends the build.
 pub(crate) fn watch(
@@ -157,32 +184,44 @@ pub(crate) fn watch(
     options: &BuildOptions,
     surroundings: &mut Surroundings,
     display: &mut BuildDisplay,
-) -> io::Result<Result<Built, ImageBuildError>> {
+) -> io::Result<Ended> {
     let is_drawn = matches!(display, BuildDisplay::Terminal(_));
     let display = Mutex::new(display);
     let cancel = AtomicBool::new(false);
     // Held back before the build makes threads, so that none of them is interrupted.
     let signals = SignalQueue::new(SignalQueue::FORWARDED)?;
     let (ended, ending) = pipe_with(PipeFlags::CLOEXEC)?;
-    let frame = is_drawn.then_some(Timespec {
-        tv_sec: 0,
-        tv_nsec: FRAME * 1_000_000,
-    });
+    let frame = is_drawn.then_some(FRAME);
     thread::scope(|scope| {
         let watcher = || {
+            let mut asked: Option<Instant> = None;
             loop {
                 let mut polled = [
                     PollFd::new(&ended, PollFlags::IN),
                     PollFd::new(&signals, PollFlags::IN),
                 ];
-                let polling = poll(&mut polled, frame.as_ref());
+                let timeout = match asked {
+                    None => frame,
+                    Some(_) => Some(FRAME),
+                };
+                let polling = poll(&mut polled, timeout.as_ref());
                 if polling.is_err() || !polled[0].revents().is_empty() {
                     return;
                 }
                 while let Ok(Some(_)) = signals.next() {
+                    if asked.is_some() {
+                        give_up();
+                    }
                     cancel.store(true, Ordering::Relaxed);
+                    asked = Some(Instant::now());
                 }
-                lock(&display).redraw();
+                if asked.is_some_and(|asked| asked.elapsed() > PATIENCE) {
+                    give_up();
+                }
+                // Nobody may be reading, and then whoever writes has the lock.
+                if asked.is_none() {
+                    lock(&display).redraw();
+                }
             }
         };
         let watcher = scope.spawn(watcher);
@@ -197,9 +236,27 @@ pub(crate) fn watch(
         );
         drop(ending);
         drop(watcher.join());
-        Ok(built)
+        Ok(match built {
+            Ok(built) => Ended::Built(Box::new(built)),
+            Err(_) if cancel.load(Ordering::Relaxed) => Ended::Canceled,
+            Err(error) => Ended::Failed(error),
+        })
     })
 }
+
+/// Ends the program in the middle of what it does.
+#[expect(
+    clippy::exit,
+    clippy::disallowed_methods,
+    reason = "the thread that could return waits for something that does not end"
+)]
+fn give_up() -> ! {
+    Channel::Stderr.write(&format!("ERROR: failed to build: {SOLVE_CANCELED}\n"));
+    std::process::exit(i32::from(Exit::CANCELED.0))
+}
+
+/// docker's words for a build that a signal ended.
+pub(crate) const SOLVE_CANCELED: &str = "failed to solve: Canceled: context canceled";
 
 fn lock<'a, 'b>(
     display: &'a Mutex<&'b mut BuildDisplay>,

@@ -9,6 +9,7 @@
 //! | 126 | the program is there but cannot be executed |
 //! | 127 | the program is not there |
 //! | 128+n | signal n killed the program |
+//! | 130 | `build` was ended by a signal |
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -30,6 +31,8 @@ impl Exit {
     pub(crate) const FAILURE: Self = Self(1);
     pub(crate) const BAD_TEMPLATE: Self = Self(64);
     pub(crate) const NOT_STARTED: Self = Self(125);
+    /// docker's, for any signal that asks a build to end.
+    pub(crate) const CANCELED: Self = Self(130);
 }
 
 /// How the errors of a command are introduced.

@@ -44,6 +44,7 @@ pub fn run(store: &Store) -> Result<(), StoreError> {
         store.mark_synced()?;
     }
     remove_lost(store)?;
+    runtime::remove_abandoned_groups();
     store.try_sweep()?;
     store.empty_trash()?;
     store.restore_reserve()?;

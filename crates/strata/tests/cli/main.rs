@@ -21,6 +21,7 @@ mod proxies;
 mod registry;
 mod resume;
 mod run;
+mod secrets;
 mod servers;
 mod space;
 mod throttle;

@@ -2,11 +2,12 @@
 //! nobody was killed.
 
 use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use testkit::cli::{CommandLine, Served};
 use testkit::random::Random;
 
@@ -18,7 +19,28 @@ use crate::stage::{Archive, Origin, copy_store, faults, pause, strata, write_con
 const KILLS: usize = 3;
 
 /// The commands of the long version, which shares its rounds out among them.
-const COMMANDS: usize = 9;
+const COMMANDS: usize = 10;
+
+/// Stages that are built at the same time, with all that a step can have open.
+const PARALLEL: &str = "FROM busybox AS one
+RUN --mount=type=cache,target=/cache --mount=type=secret,id=word \
+    echo kept > /cache/file && busybox wc -c < /run/secrets/word > /length
+RUN busybox seq 1 30000 > /numbers
+FROM busybox AS two
+RUN --mount=type=bind,target=/context --mount=type=tmpfs,target=/t --mount=type=secret,id=word,env=WORD \
+    test -n \"$WORD\" && busybox cp /context/file /t/ && busybox cp /t/file /copy
+RUN busybox seq 30000 60000 > /numbers
+FROM busybox AS three
+RUN --mount=type=cache,target=/cache,sharing=locked busybox seq 1 9 > /cache/nine; echo 3 > /three
+FROM busybox
+COPY --from=one /length /numbers /one/
+COPY --from=two /copy /numbers /two/
+COPY --from=three /three /
+COPY file /
+";
+
+/// How long a command may take to end when it is asked to, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +50,14 @@ enum Victim {
     /// That, every process in the background, also after the command has ended, and the server that
     /// it pushes to.
     Everything,
+    /// Nothing: the command is asked to end, as Ctrl-C does, and ends by itself.
+    Nobody,
 }
+
+/// In turns.
+const VICTIMS: &[Victim] = &[Victim::Everything, Victim::Command];
+/// With Ctrl-C.
+const VICTIMS_OF_BUILDS: &[Victim] = &[Victim::Everything, Victim::Nobody, Victim::Command];
 
 /// A command and the store that it begins with.
 struct Work {
@@ -45,6 +74,8 @@ struct Work {
     window: &'static str,
     /// Whether a server of its own takes what is pushed.
     pushes: bool,
+    /// What is killed.
+    victims: &'static [Victim],
 }
 
 impl Work {
@@ -57,6 +88,7 @@ impl Work {
             may_say: None,
             window: "0",
             pushes: false,
+            victims: VICTIMS,
         }
     }
 
@@ -72,12 +104,9 @@ impl Work {
         let [calm, other] = calm.map(Round::finish);
         assert!(calm == other, "{}", calm.differences(&other).join("\n"));
         for number in 0..kills {
-            let victim = match number % 2 {
-                0 => Victim::Everything,
-                _ => Victim::Command,
-            };
+            let victim = self.victims[number % self.victims.len()];
             let whole = match victim {
-                Victim::Command => command,
+                Victim::Command | Victim::Nobody => command,
                 Victim::Everything => everything,
             };
             // Spread evenly over its time.
@@ -177,7 +206,11 @@ impl<'a> Round<'a> {
             u64::try_from(micros).expect("seconds"),
         ));
         let was_there = child.try_wait().expect("a child").is_none();
-        child.kill().expect("a child that was not waited for");
+        if victim == Victim::Nobody {
+            interrupt(&mut child);
+        } else {
+            child.kill().expect("a child that was not waited for");
+        }
         let mut others = 0;
         if victim == Victim::Everything {
             // One may have just started another.
@@ -242,6 +275,18 @@ impl<'a> Round<'a> {
         }
         all
     }
+}
+
+/// Asks a command to end, as Ctrl-C does. It ends at once; when it had ended before, nothing happens.
+fn interrupt(child: &mut Child) {
+    let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let asked = Instant::now();
+    // It may have ended by itself.
+    _ = kill_process(process.expect("an id"), Signal::INT);
+    let status = child.wait().expect("it ends");
+    assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+    let is_told = matches!(status.code(), Some(0 | 130)) || status.signal() == Some(2);
+    assert!(is_told, "{status}");
 }
 
 /// Removes everything, and checks that nothing is left.
@@ -310,7 +355,35 @@ fn privileged_a_killed_build_is_as_if_it_had_not_been() {
     before.import_busybox("busybox");
     write_context(&before);
     assert!(before.settle());
-    Work::new(before, &["build", "-q", "-t", "app:1", "."]).survives_kills();
+    let work = Work {
+        victims: VICTIMS_OF_BUILDS,
+        ..Work::new(before, &["build", "-q", "-t", "app:1", "."])
+    };
+    work.survives_kills();
+}
+
+#[test]
+fn privileged_a_killed_build_of_parallel_steps_is_as_if_it_had_not_been() {
+    let before = strata();
+    before.import_busybox("busybox");
+    before.write("Dockerfile", PARALLEL);
+    before.write("word", "a word that is kept nowhere");
+    before.write("file", "copied");
+    assert!(before.settle());
+    let words = [
+        "build",
+        "-q",
+        "-t",
+        "app:1",
+        "--secret",
+        "id=word,src=word",
+        ".",
+    ];
+    let work = Work {
+        victims: VICTIMS_OF_BUILDS,
+        ..Work::new(before, &words)
+    };
+    work.survives_kills();
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod background;
 mod crowd;
 mod disk;
+mod interrupts;
 mod kills;
 mod ledger;
 mod length;

@@ -1,8 +1,8 @@
 //! The same Dockerfile, built by buildah and by strata.
 
 use serde_json::Value;
+use testkit::flat::{self, Image};
 
-use crate::flat::{self, Image};
 use crate::place::Place;
 
 /// Every instruction that a config or a file system can show, on `localhost/base:1`.

@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod base;
-mod flat;
 mod made;
 mod place;
 mod registry;

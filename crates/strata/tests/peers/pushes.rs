@@ -1,6 +1,7 @@
 //! What strata pushes.
 
-use crate::flat;
+use testkit::flat;
+
 use crate::place::Place;
 use crate::registry::Registry;
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use build::{Event, StepId};
+use build::{CANCELED, Event, StepId};
 
 /// How many lines of a failed step's output are shown again at the end.
 const TAIL: usize = 20;
@@ -73,6 +73,9 @@ impl BuildPlain {
             Event::StepDone { step, elapsed } => {
                 let done = format!("DONE {:.1}s", elapsed.as_secs_f64());
                 self.line(*step, Some(&done), false)
+            }
+            Event::StepFailed { step, message, .. } if message == CANCELED => {
+                self.line(*step, Some("CANCELED"), false)
             }
             Event::StepFailed { step, message, .. } => {
                 self.line(*step, Some(&format!("ERROR: {message}")), false)

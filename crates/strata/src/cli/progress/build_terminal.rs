@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use build::{Event, StepId};
+use build::{CANCELED, Event, StepId};
 
 use super::build_plain::{failure, warning_summary};
 
@@ -40,6 +40,7 @@ enum State {
     Cached,
     Done(Duration),
     Failed(Duration),
+    Canceled(Duration),
 }
 
 /// How large the terminal is.
@@ -105,7 +106,17 @@ impl BuildTerminal {
             }
             Event::StepCached { step } => self.end(*step, State::Cached),
             Event::StepDone { step, elapsed } => self.end(*step, State::Done(*elapsed)),
-            Event::StepFailed { step, elapsed, .. } => self.end(*step, State::Failed(*elapsed)),
+            Event::StepFailed {
+                step,
+                message,
+                elapsed,
+            } => {
+                let state = match message == CANCELED {
+                    true => State::Canceled(*elapsed),
+                    false => State::Failed(*elapsed),
+                };
+                self.end(*step, state);
+            }
             Event::Warning {
                 rule,
                 message,
@@ -202,6 +213,7 @@ impl BuildTerminal {
             State::Cached => ("CACHED ", Duration::ZERO, Some(BLUE)),
             State::Done(elapsed) => ("", elapsed, Some(BLUE)),
             State::Failed(elapsed) => ("ERROR ", elapsed, Some(RED)),
+            State::Canceled(elapsed) => ("CANCELED ", elapsed, Some(YELLOW)),
         };
         let seconds = |elapsed: Duration| format!("{:.1}s", elapsed.as_secs_f64());
         let mut lines = vec![self.paint(
@@ -234,6 +246,7 @@ impl BuildTerminal {
 }
 
 const BLUE: &str = "\x1b[34m";
+const YELLOW: &str = "\x1b[33m";
 const RED: &str = "\x1b[31m";
 
 /// Puts `right` at the right edge and cuts `left` to what is free.
