@@ -5,9 +5,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::Duration;
 
 use dockerfile::{CacheSharing, Ownership};
 use layer::{LayerDir, LayerWriter, RootfsOptions};
@@ -22,8 +19,6 @@ use crate::solve::{Environment, Inputs, MountInputs, Stacks, files, with_layers}
 use crate::vertex::{Cache, FilesFrom, Mount, MountKind, RunStep};
 use crate::{Secret, SolveError};
 
-/// How long a build that waits for a cache takes to see that it is canceled.
-const CANCEL_POLL: Duration = Duration::from_millis(20);
 /// The mode of a secret's file.
 const SECRET_MODE: u32 = 0o400;
 /// The mode of an agent's socket.
@@ -259,26 +254,8 @@ impl Preparation<'_> {
     /// Waits until a cache can be had, or the build ends.
     fn wait_for_cache(&self, key: Digest, hold: CacheHold) -> Result<(), SolveError> {
         let store = self.environment.build.store.clone();
-        let (sender, freed) = mpsc::channel();
-        // After the end of the build nobody listens.
-        let wait = move || {
-            sender
-                .send(store.wait_for_cache(&key, hold))
-                .unwrap_or_default()
-        };
-        thread::Builder::new()
-            .spawn(wait)
-            .map_err(RunError::Prepare)?;
-        loop {
-            match freed.recv_timeout(CANCEL_POLL) {
-                Ok(result) => return Ok(result?),
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Err(RecvTimeoutError::Timeout) if self.environment.is_canceled() => {
-                    return Err(SolveError::Canceled);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
+        let wait = move || store.wait_for_cache(&key, hold);
+        self.environment.wait_for(wait)
     }
 
     /// Makes the directory that a new cache starts as.

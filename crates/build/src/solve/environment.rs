@@ -5,15 +5,21 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use layer::{LayerDir, Timestamp, View};
 use oci::DiffId;
+use store::StoreError;
 
 use super::imports::Imports;
 use crate::context::Digests;
 use crate::progress::Progress;
-use crate::{BuildContext, BuildOptions, DockerfilePlace, SolveError, git};
+use crate::{BuildContext, BuildOptions, DockerfilePlace, RunError, SolveError, git};
 
+/// How long a build that waits takes to see that it is canceled.
+const CANCEL_POLL: Duration = Duration::from_millis(20);
 /// 1980, the earliest time that zip archives can hold.
 const EARLIEST: Timestamp = Timestamp {
     seconds: 315_532_800,
@@ -70,6 +76,28 @@ impl<'a> Environment<'a> {
     /// Tells whether the user, or a step that failed, has ended the build.
     pub(crate) fn is_canceled(&self) -> bool {
         self.build.cancel.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Waits for what other processes do, or until the build ends.
+    pub(crate) fn wait_for(
+        &self,
+        wait: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), SolveError> {
+        let (sender, ended) = mpsc::channel();
+        // After the end of the build nobody listens.
+        let work = move || sender.send(wait()).unwrap_or_default();
+        let thread = thread::Builder::new().spawn(work);
+        thread.map_err(|error| SolveError::from(RunError::Prepare(error)))?;
+        loop {
+            match ended.recv_timeout(CANCEL_POLL) {
+                Ok(result) => return Ok(result?),
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) if self.is_canceled() => {
+                    return Err(SolveError::Canceled);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 
     /// Ends the other steps.

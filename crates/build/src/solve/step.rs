@@ -5,7 +5,7 @@ use std::time::Instant;
 use layer::{Ingested, LayerWriter};
 use oci::{ChainId, DiffId, Digest};
 use serde_json::{Value, json};
-use store::{NewLayer, Scratch, StepRecord, Timestamp};
+use store::{NewLayer, Scratch, StepRecord, Timestamp, Turn};
 
 use super::Environment;
 use super::files::{Inputs, write_workdir};
@@ -162,9 +162,7 @@ fn recorded(
     stacks: &Stacks,
     key: &Key,
 ) -> Result<Option<Layer>, SolveError> {
-    let uncached = &environment.options.uncached_stages;
-    let is_stage = |name: &String| name.eq_ignore_ascii_case(&vertex.stage);
-    if environment.options.cache == CacheUse::Ignore || uncached.iter().any(is_stage) {
+    if ignores_cache(environment, vertex) {
         return Ok(None);
     }
     let store = environment.build.store;
@@ -285,10 +283,16 @@ pub(super) fn make(
     missing: Missing,
     step: &Step<'_>,
 ) -> Result<Layer, SolveError> {
-    let started = Instant::now();
     let store = environment.build.store;
     let epoch = environment.epoch()?;
     let parent = missing.stacks.parent.as_slice();
+    let turn = turn(environment, vertex, &missing.key)?;
+    if turn.is_some()
+        && let Some(layer) = recorded(environment, vertex, &missing.stacks, &missing.key)?
+    {
+        return Ok(layer);
+    }
+    let started = Instant::now();
     let scratch = store.scratch()?;
     let mut writer = LayerWriter::create(scratch.path())?;
     match &vertex.operation {
@@ -329,7 +333,33 @@ pub(super) fn make(
             ..record
         })?;
     }
+    drop(turn);
     Ok(layer)
+}
+
+/// Waits until no other build makes the same step. A build that uses no cache waits for nobody.
+fn turn(
+    environment: &Environment<'_>,
+    vertex: &Vertex,
+    key: &Key,
+) -> Result<Option<Turn>, SolveError> {
+    if ignores_cache(environment, vertex) {
+        return Ok(None);
+    }
+    let (store, key) = (environment.build.store, key.digest);
+    loop {
+        if let Some(turn) = store.try_turn(&key)? {
+            return Ok(Some(turn));
+        }
+        let store = store.clone();
+        environment.wait_for(move || store.wait_for_turn(&key))?;
+    }
+}
+
+fn ignores_cache(environment: &Environment<'_>, vertex: &Vertex) -> bool {
+    let uncached = &environment.options.uncached_stages;
+    let is_stage = |name: &String| name.eq_ignore_ascii_case(&vertex.stage);
+    environment.options.cache == CacheUse::Ignore || uncached.iter().any(is_stage)
 }
 
 fn commit(

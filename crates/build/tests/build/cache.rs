@@ -1,9 +1,11 @@
 //! What is taken from the cache, and what is not.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
-use build::{CacheUse, Event};
+use build::{Built, CacheUse, Event};
 use layer::EntryKind;
 use store::Timestamp;
 
@@ -65,9 +67,8 @@ fn nothing_changed_is_all_cached_and_the_same_image() {
     let second = bench.build(TEXT);
     assert_eq!((second.executed, second.cached), (0, 3));
     assert_eq!(second.id, first.id);
-    let builds = bench.store.builds().expect("readable");
-    let steps = builds[0].steps.as_array().expect("a list");
-    assert_eq!((builds.len(), steps.len()), (2, 3));
+    let steps = second.report.as_array().expect("a list");
+    assert_eq!(steps.len(), 3);
     assert_eq!(steps[1]["name"], "[3/4] COPY a .");
     assert_eq!(steps[1]["line"], 3);
     let key = steps[1]["key"]
@@ -330,4 +331,29 @@ fn files_of_a_clean_checkout_are_as_old_as_its_commit() {
     options.cache = CacheUse::Ignore;
     let dirty = bench.run(&options).0.expect("built");
     assert!(time(&dirty) > 1_600_000_000);
+}
+
+#[test]
+fn privileged_builds_at_the_same_time_make_a_step_once() {
+    let bench = Bench::with_busybox();
+    let text = "FROM base\n\
+        RUN --mount=type=cache,target=/c,id=runs echo x >> /c/runs; sleep 0.4; echo $RANDOM > /r\n\
+        RUN echo y >> /r\n";
+    let never = AtomicBool::new(false);
+    let build = || {
+        let built = bench.run_with(&bench.options(text), &never, &|_| {});
+        built.expect("builds")
+    };
+    let built: Vec<Built> = thread::scope(|scope| {
+        let builds: Vec<_> = (0..4).map(|_| scope.spawn(build)).collect();
+        let joined = builds.into_iter().map(|build| build.join());
+        joined.map(|built| built.expect("no panic")).collect()
+    });
+    let executed: usize = built.iter().map(|built| built.executed).sum();
+    assert_eq!(executed, 2, "each step in one of the builds");
+    assert!(built.iter().all(|it| it.id == built[0].id));
+    let runs = bench.build("FROM base\nRUN --mount=type=cache,target=/c,id=runs cp /c/runs /runs");
+    assert_eq!(bench.files(&runs, "runs"), ["f 644 0:0 runs \"x\\n\""]);
+    let left = fs::read_dir(bench.store.ingest_dir()).expect("lists");
+    assert_eq!(left.count(), 0);
 }
