@@ -390,6 +390,7 @@ fn below(index: i64, end: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use oci::MediaType;
+    use testkit::random::Random;
 
     use super::*;
 
@@ -518,5 +519,27 @@ mod tests {
             v["records"].as_array_mut().expect("a list").push(record);
         };
         check(&twice, "two results");
+    }
+
+    #[test]
+    fn damaged_documents_end_in_an_answer() {
+        let bytes = cache().to_bytes();
+        let blobs = [blob("a"), blob("b")];
+        let mut random = Random::new(11);
+        let mut accepted = 0;
+        for _ in 0..3000 {
+            let mut damaged = bytes.clone();
+            for _ in 0..=random.below(2) {
+                let place = random.below(damaged.len());
+                damaged[place] = *random.choice(b"0123456789-\"{}[],:aexyz");
+            }
+            // What is taken survives being written and read.
+            if let Ok(found) = StepCache::parse(&damaged, &blobs) {
+                accepted += 1;
+                let again = StepCache::parse(&found.to_bytes(), &blobs).expect("valid");
+                assert_eq!(again, found);
+            }
+        }
+        assert!(accepted > 0);
     }
 }

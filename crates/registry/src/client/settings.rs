@@ -394,5 +394,17 @@ mod tests {
             let url = Url::parse(url).expect("valid");
             assert_eq!(settings.speaks_plain_http(&url), expected, "{url}");
         }
+        let told = settings
+            .with_plain_http("R.io:81")
+            .with_plain_http("127.0.0.1:3");
+        for (url, expected) in [
+            ("http://127.0.0.1:1/", false),
+            ("http://127.0.0.1:3/", true),
+            ("http://r.io:81/", true),
+            ("http://r.io:82/", false),
+        ] {
+            let url = Url::parse(url).expect("valid");
+            assert_eq!(told.speaks_plain_http(&url), expected, "{url}");
+        }
     }
 }
