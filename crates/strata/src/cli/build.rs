@@ -44,12 +44,18 @@ pub(crate) const COMMAND: Command = Command {
             "list",
             "Add a custom host-to-IP mapping (format: \"host:ip\")",
         ),
+        Flag::many(
+            "allow",
+            "stringArray",
+            "Only network.host, which steps have anyway",
+        ),
         Flag::many("build-arg", "list", "Set build-time variables"),
         Flag::many(
             "build-context",
             "stringArray",
             "Additional build contexts (e.g., name=path)",
         ),
+        Flag::one("builder", "string", "Only default: there is one builder"),
         Flag::many(
             "cache-from",
             "stringArray",
@@ -67,6 +73,7 @@ pub(crate) const COMMAND: Command = Command {
         ),
         Flag::switch("check", "Shorthand for \"--call=check\""),
         Flag::switch("compress", "Ignored: the context is read where it is"),
+        Flag::switch("debug", "Ignored: errors are always complete").short('D'),
         Flag::switched_on("disable-content-trust", "Skip image verification"),
         Flag::one(
             "file",
@@ -76,6 +83,11 @@ pub(crate) const COMMAND: Command = Command {
         .short('f'),
         Flag::switch("force-rm", "Ignored: steps leave no containers behind"),
         Flag::one("iidfile", "string", "Write the image ID to a file"),
+        Flag::one(
+            "jobs",
+            "int",
+            "How many steps run at a time (default: the number of processors, at least 4)",
+        ),
         Flag::many("label", "list", "Set metadata for an image"),
         Flag::switch("load", "Put the image in the store too, with --output"),
         Flag::one(
@@ -153,10 +165,8 @@ pub(crate) const COMMAND: Command = Command {
         Flag::many("ulimit", "ulimit", "Ulimit options (default [])"),
     ],
     refused: &[
-        "allow",
         "annotation",
         "attest",
-        "builder",
         "cgroup-parent",
         "cpu-period",
         "cpu-quota",
@@ -180,6 +190,7 @@ const JOBS: usize = 4;
 
 fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandError> {
     refuse_attestations(arguments)?;
+    refuse_others(arguments)?;
     let style = style(arguments, session)?;
     let cache = Caches::read(arguments)?;
     let mut outputs = Outputs::read(arguments)?;
@@ -362,6 +373,38 @@ fn style(arguments: &Arguments, session: &Session) -> Result<Style, CommandError
     }
 }
 
+/// Builders and entitlements that are not there were asked for.
+fn refuse_others(arguments: &Arguments) -> Result<(), CommandError> {
+    let builder = arguments.text("builder").unwrap_or_default();
+    if !["", "default"].contains(&builder) {
+        return Err(failed(&format!(
+            "no builder {builder:?} found: there is only default"
+        )));
+    }
+    let allowed = arguments.all("allow").flat_map(|list| list.split(','));
+    for entitlement in allowed {
+        if entitlement != "network.host" {
+            return Err(failed(&format!(
+                "entitlement {entitlement:?} cannot be allowed: only network.host can"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// How many steps run at a time.
+fn jobs(arguments: &Arguments) -> Result<usize, CommandError> {
+    match arguments.text("jobs") {
+        None => Ok(std::thread::available_parallelism().map_or(JOBS, |it| it.get().max(JOBS))),
+        Some(text) => match text.parse() {
+            Ok(jobs @ 1..) => Ok(jobs),
+            _ => Err(arguments
+                .invalid("jobs", text, "expected a number from 1")
+                .into()),
+        },
+    }
+}
+
 /// Attestations were asked for, and an image without them is not what was meant.
 fn refuse_attestations(arguments: &Arguments) -> Result<(), CommandError> {
     for flag in ["provenance", "sbom"] {
@@ -434,7 +477,7 @@ fn options(
         labels: arguments.all("label").map(label).collect(),
         epoch,
         sandbox,
-        jobs: std::thread::available_parallelism().map_or(JOBS, |count| JOBS.max(count.get())),
+        jobs: jobs(arguments)?,
         secrets,
         agents,
     };
@@ -532,4 +575,36 @@ fn parse_tag(text: &str) -> Result<Reference, CommandError> {
         return Err(invalid("a digest cannot be given to an image"));
     }
     Ok(name.or_latest())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Each flag that docs/build-flags.md tells of, and whether it is refused.
+    fn told() -> BTreeMap<String, bool> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/build-flags.md");
+        let text = fs::read_to_string(path).expect("docs/build-flags.md");
+        let row = |line: &str| {
+            let mut cells = line.strip_prefix("| `--")?.split(" | ");
+            let flag = cells.next()?.strip_suffix('`')?.to_owned();
+            Some((flag, cells.next()? == "refused"))
+        };
+        text.lines().filter_map(row).collect()
+    }
+
+    #[test]
+    fn the_table_of_flags_is_what_the_command_takes() {
+        let taken = COMMAND
+            .flags
+            .iter()
+            .map(|flag| (flag.long.to_owned(), false));
+        let refused = COMMAND
+            .refused
+            .iter()
+            .map(|flag| ((*flag).to_owned(), true));
+        assert_eq!(told(), taken.chain(refused).collect());
+    }
 }

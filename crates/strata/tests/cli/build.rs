@@ -844,3 +844,28 @@ fn a_dockerfile_tells_of_itself_without_being_built() {
     assert!(wrong.stderr.contains("invalid call \"magic\""), "{wrong}");
     assert_eq!(strata.run(&["images", "-aq"]).stdout().lines().count(), 1);
 }
+
+#[test]
+fn builders_entitlements_and_jobs_that_are_not_there_are_refused() {
+    let strata = strata();
+    strata.write("context/Dockerfile", "FROM scratch\nWORKDIR /a\n");
+    for flags in [
+        &["--builder=default", "--allow=network.host", "-D"][..],
+        &["--jobs", "1"],
+    ] {
+        let built = strata.run(&[&["build", "-q"], flags, &["context"]].concat());
+        assert_eq!(built.code, 0, "{built}");
+    }
+    for (flag, said) in [
+        ("--builder=other", "no builder \"other\" found"),
+        (
+            "--allow=security.insecure",
+            "entitlement \"security.insecure\" cannot be allowed",
+        ),
+        ("--jobs=0", "expected a number from 1"),
+    ] {
+        let refused = strata.run(&["build", flag, "context"]);
+        assert!(refused.stderr.contains(said), "{refused}");
+        assert_ne!(refused.code, 0, "{flag}");
+    }
+}
