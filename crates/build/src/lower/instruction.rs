@@ -172,11 +172,7 @@ impl Lowering<'_> {
         let mut ports = Vec::new();
         for specification in specifications {
             for word in expand::words(specification, &variable, self.plan.escape)? {
-                for port in port::normalize(&word)? {
-                    if !ports.contains(&port) {
-                        ports.push(port);
-                    }
-                }
+                ports.extend(port::normalize(&word)?);
             }
         }
         Ok(ports)
@@ -190,9 +186,9 @@ impl Lowering<'_> {
     ) -> Result<Option<Step>, LowerError> {
         let path = self.expand(state, path)?;
         let config = &mut state.lowered.config.config;
-        config.working_dir = metadata::working_directory(&config.working_dir, &path);
-        let path = config.working_dir.clone();
-        let text = format!("WORKDIR {path}");
+        config.working_dir = metadata::configured_directory(&config.working_dir, &path);
+        let text = format!("WORKDIR {}", config.working_dir);
+        let path = metadata::clean(&config.working_dir);
         if path == "/" {
             state.note(text);
             return Ok(None);
@@ -228,7 +224,10 @@ impl Lowering<'_> {
             env: state.lowered.env.assignments(),
             proxies: proxies.into_iter().map(proxy).collect(),
             user: config.user.clone(),
-            cwd: config.working_dir.clone(),
+            cwd: match config.working_dir.as_str() {
+                "" => String::new(),
+                directory => metadata::clean(directory),
+            },
             network: run::network(run),
             script: command.script,
             mounts,
