@@ -9,6 +9,9 @@ use crate::parts::parts;
 /// Longer patterns and values are not compared with the model, which tries every end.
 const MAX_MODEL: usize = 24;
 
+/// The forms that cut a pattern off.
+const TRIMMED: [&str; 4] = ["${V#$P}", "${V##$P}", "${V%$P}", "${V%%$P}"];
+
 /// `data` is a text, the values of the variables `V` and `P`, and a plain word, separated. The text
 /// expands or says why not. A text without signs is itself, also between single quotes and with
 /// every character escaped. `V` without what the pattern `P` matches is what the model says.
@@ -28,8 +31,11 @@ pub fn expansion(data: &[u8]) {
     }
     alternatives(value, &word);
     if value.chars().count() <= MAX_MODEL && pattern.chars().count() <= MAX_MODEL {
-        trimmed(value, pattern, &variable);
-        replaced(value, pattern, &word);
+        // A pattern takes a millisecond to compile: one form for each input.
+        match TRIMMED.get(text.len() % (TRIMMED.len() + 1)) {
+            Some(form) => trimmed(form, value, pattern),
+            None => replaced(value, pattern, &word),
+        }
     }
 }
 
@@ -148,47 +154,41 @@ fn matches(pieces: &[Piece], text: &[char]) -> bool {
     reached[text.len()]
 }
 
-fn trimmed(value: &str, pattern: &str, variable: &expand::Variables<'_>) {
-    let chars: Vec<char> = value.chars().collect();
-    let pieces = pieces(pattern);
+fn trimmed(form: &str, value: &str, pattern: &str) {
+    let sign = if form.contains('#') { '#' } else { '%' };
     // A pattern that begins with the sign itself would be the longer form.
-    for (form, sign) in [
-        ("${V#$P}", '#'),
-        ("${V##$P}", '#'),
-        ("${V%$P}", '%'),
-        ("${V%%$P}", '%'),
-    ] {
-        if pattern.starts_with(sign) {
-            continue;
-        }
-        let found = expand::word(form, variable, '\\');
-        let Some(pieces) = &pieces else {
-            assert!(found.is_err(), "{form} {pattern:?}");
-            continue;
-        };
-        let is_longest = form.contains("##") || form.contains("%%");
-        let mut ends: Vec<usize> = (0..=chars.len()).collect();
-        if is_longest {
-            ends.reverse();
-        }
-        let expected: String = match sign {
-            '#' => {
-                let end = ends.into_iter().find(|end| matches(pieces, &chars[..*end]));
-                chars[end.unwrap_or(0)..].iter().collect()
-            }
-            _ => {
-                let length = ends
-                    .into_iter()
-                    .find(|length| matches(pieces, &chars[chars.len() - length..]));
-                chars[..chars.len() - length.unwrap_or(0)].iter().collect()
-            }
-        };
-        assert_eq!(
-            found.as_deref(),
-            Ok(expected.as_str()),
-            "{form} {value:?} {pattern:?}"
-        );
+    if pattern.starts_with(sign) {
+        return;
     }
+    let variable = |name: &str| match name {
+        "V" => Some(value.to_owned()),
+        "P" => Some(pattern.to_owned()),
+        _ => None,
+    };
+    let found = expand::word(form, &variable, '\\');
+    let Some(pieces) = pieces(pattern) else {
+        assert!(found.is_err(), "{form} {pattern:?}");
+        return;
+    };
+    let chars: Vec<char> = value.chars().collect();
+    let mut lengths: Vec<usize> = (0..=chars.len()).collect();
+    if form.contains("##") || form.contains("%%") {
+        lengths.reverse();
+    }
+    // The part that is cut off when it has this length, and the part that stays.
+    let split = |length: usize| match (sign, chars.len() - length) {
+        ('#', _) => (&chars[..length], &chars[length..]),
+        (_, start) => (&chars[start..], &chars[..start]),
+    };
+    let length = lengths
+        .into_iter()
+        .find(|length| matches(&pieces, split(*length).0));
+    let expected: String = split(length.unwrap_or(0)).1.iter().collect();
+    assert_eq!(
+        found.as_deref(),
+        Ok(expected.as_str()),
+        "{form} {value:?} {pattern:?}"
+    );
 }
 
 /// A pattern that is nothing but text is replaced as text.
