@@ -10,7 +10,8 @@ use crate::command;
 const USAGE: &str = "usage: cargo xtask fuzz TARGET [SECONDS]
        cargo xtask fuzz minimize TARGET
 
-Targets: tar_ingest erofs_writer manifest config reference docker_archive http_answers";
+Targets: tar_ingest erofs_writer manifest config reference docker_archive http_answers dockerfile
+         expansion ignore";
 
 /// The compiler that can instrument code, and the version of cargo-fuzz that is known to work.
 const TOOLCHAIN: &str = "+nightly";

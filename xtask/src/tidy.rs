@@ -35,7 +35,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("testkit", &["oci", "store", "layer", "registry"]),
     (
         "fuzz",
-        &["oci", "sys", "store", "layer", "registry", "testkit"],
+        &[
+            "oci",
+            "dockerfile",
+            "sys",
+            "store",
+            "layer",
+            "registry",
+            "testkit",
+        ],
     ),
     ("xtask", &["dockerfile", "testkit"]),
 ];

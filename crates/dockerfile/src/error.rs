@@ -149,13 +149,12 @@ pub enum ParseErrorKind {
     #[error("Interval {0:?} cannot be less than 1ms")]
     Interval(&'static str),
     /// `--retries=` is no number.
-    #[error("strconv.ParseInt: parsing {text:?}: {}", number_fault(.source))]
+    #[error("strconv.ParseInt: parsing {text:?}: {}", number_fault(.fault))]
     Retries {
         /// What was written.
         text: String,
-        /// What is wrong with it.
-        #[source]
-        source: ParseIntError,
+        /// What is wrong with it; the message says it in Go's words, and it is no cause behind these.
+        fault: ParseIntError,
     },
     /// `--retries=` is negative.
     #[error("--retries cannot be negative ({0})")]

@@ -443,7 +443,7 @@ fn retries(flags: &Flags) -> Result<i64, ParseErrorKind> {
     };
     let number: i32 = match text.parse() {
         Ok(number) => number,
-        Err(source) => return Err(ParseErrorKind::Retries { text, source }),
+        Err(fault) => return Err(ParseErrorKind::Retries { text, fault }),
     };
     if number < 0 {
         return Err(ParseErrorKind::NegativeRetries(number));

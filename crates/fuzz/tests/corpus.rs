@@ -47,3 +47,18 @@ fn kept_inputs_of_docker_archive_break_no_law() {
 fn privileged_kept_inputs_of_http_answers_break_no_law() {
     replay("http_answers", fuzz::http_answers);
 }
+
+#[test]
+fn kept_inputs_of_dockerfile_break_no_law() {
+    replay("dockerfile", fuzz::dockerfile);
+}
+
+#[test]
+fn kept_inputs_of_expansion_break_no_law() {
+    replay("expansion", fuzz::expansion);
+}
+
+#[test]
+fn kept_inputs_of_ignore_break_no_law() {
+    replay("ignore", fuzz::ignore);
+}

@@ -9,8 +9,8 @@ pub fn describe(error: &(dyn Error + 'static)) -> String {
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        // Transparent wrappers repeat the text of what they wrap.
-        if !text.ends_with(&cause_text) {
+        // Transparent wrappers repeat the text of what they wrap; others go on behind it.
+        if !text.ends_with(&cause_text) && !text.contains(&format!(": {cause_text}")) {
             write!(text, ": {cause_text}").expect("writing to a String cannot fail");
         }
         source = cause.source();
@@ -44,6 +44,18 @@ mod tests {
         assert_eq!(
             describe(&error),
             "cannot read `x`: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn a_cause_within_the_message_is_not_told_again() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("base: {0} (did you mean bases?)")]
+        struct Suggestion(#[source] std::io::Error);
+        let error = Suggestion(std::io::Error::from_raw_os_error(2));
+        assert_eq!(
+            describe(&error),
+            "base: No such file or directory (os error 2) (did you mean bases?)"
         );
     }
 }

@@ -55,7 +55,7 @@ pub enum LowerError {
     #[error("checksum requires HTTP(S) or Git sources")]
     ChecksumOfLocal,
     /// `--checksum` is no digest.
-    #[error("invalid checksum digest format: {0}")]
+    #[error("{}", checksum_fault(.0))]
     InvalidChecksum(#[source] DigestError),
     /// A URL in `COPY`.
     #[error("source can't be a URL for COPY")]
@@ -75,6 +75,17 @@ pub enum LowerError {
     /// Valid, but not built yet; refused rather than ignored.
     #[error("{0} is not supported by strata build")]
     Unsupported(String),
+}
+
+/// Says it as docker does; the cause, with what was expected, follows.
+fn checksum_fault(error: &DigestError) -> &'static str {
+    match error {
+        DigestError::UnsupportedAlgorithm(_) => "unsupported digest algorithm",
+        DigestError::Malformed(text) => match text.split_once("sha256:") {
+            Some(("", hex)) if hex.len() != 64 => "invalid checksum digest length",
+            _ => "invalid checksum digest format",
+        },
+    }
 }
 
 impl LowerError {

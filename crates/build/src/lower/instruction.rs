@@ -172,11 +172,7 @@ impl Lowering<'_> {
         let mut ports = Vec::new();
         for specification in specifications {
             for word in expand::words(specification, &variable, self.plan.escape)? {
-                for port in port::normalize(&word)? {
-                    if !ports.contains(&port) {
-                        ports.push(port);
-                    }
-                }
+                ports.extend(port::normalize(&word)?);
             }
         }
         Ok(ports)
@@ -190,13 +186,9 @@ impl Lowering<'_> {
     ) -> Result<Option<Step>, LowerError> {
         let written = self.expand(state, path)?;
         let config = &mut state.lowered.config.config;
-        let path = metadata::working_directory(&config.working_dir, &written);
-        // BuildKit cleans relative paths only.
-        config.working_dir = match written.starts_with('/') {
-            true => written,
-            false => path.clone(),
-        };
+        config.working_dir = metadata::configured_directory(&config.working_dir, &written);
         let text = format!("WORKDIR {}", config.working_dir);
+        let path = metadata::clean(&config.working_dir);
         if path == "/" {
             state.note(text);
             return Ok(None);

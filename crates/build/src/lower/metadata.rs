@@ -154,6 +154,15 @@ pub(super) fn healthcheck(config: &mut RunConfig, check: &Healthcheck) -> String
     text
 }
 
+/// Returns what a configuration says after `WORKDIR path`: as docker does, an absolute path stays
+/// as it is written.
+pub(super) fn configured_directory(current: &str, path: &str) -> String {
+    match path.starts_with('/') {
+        true => path.to_owned(),
+        false => working_directory(current, path),
+    }
+}
+
 /// Returns the directory that `WORKDIR path` means when `current` is the one before.
 pub(crate) fn working_directory(current: &str, path: &str) -> String {
     let joined = if path.starts_with('/') {

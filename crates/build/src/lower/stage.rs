@@ -442,7 +442,7 @@ fn start(mut config: ImageConfig, base: Option<ImageId>) -> Lowered {
         run.env.push(format!("PATH={}", runtime::DEFAULT_PATH));
     }
     if !run.working_dir.is_empty() {
-        run.working_dir = metadata::clean(&run.working_dir);
+        run.working_dir = metadata::configured_directory("/", &run.working_dir);
     }
     let mut env = Variables::default();
     env.inherit(&run.env);

@@ -250,6 +250,30 @@ fn configurations_follow_docker() {
 }
 
 #[test]
+fn what_is_written_stays_in_configuration_and_history() {
+    let graph = graph_of(
+        "FROM debian\nWORKDIR /a/./b/\nRUN x\nCOPY f .\nEXPOSE 1/tcp 1\nWORKDIR ../c/",
+        &[],
+        None,
+    )
+    .expect("lowers");
+    let text = render(&graph);
+    for line in [
+        "workdir /a/b ",
+        "run [\"/bin/sh\", \"-c\", \"x\"] in /a/b",
+        "+ WORKDIR /a/./b/",
+        "- EXPOSE [1/tcp 1/tcp]",
+        "+ WORKDIR /a/c",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert_eq!(graph.result.config.config.working_dir, "/a/c");
+    let kept = graph_of("FROM debian AS a\nWORKDIR /b/\nFROM a", &[], None);
+    let kept = kept.expect("lowers").result.config.config.working_dir;
+    assert_eq!(kept, "/b/");
+}
+
+#[test]
 fn errors_name_the_line_in_dockers_words() {
     for (text, target, expected) in [
         (

@@ -557,6 +557,9 @@ fn every_error_has_its_words_its_place_and_a_hint() {
         assert_eq!(error.to_string(), message, "{text}");
         assert_eq!((error.line, error.column), (line, column), "{text}");
         assert_eq!(error.hint, hint, "{text}");
+        // What prints an error adds its causes: none may say the same again.
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        assert!(cause.is_none_or(|cause| message.contains(&cause)), "{text}");
         seen.insert(parse_error(&error.kind));
         match &*error.kind {
             ParseErrorKind::Duration(error) => durations.extend([duration_error(error)]),
