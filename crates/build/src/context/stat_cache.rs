@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_cache_reads_as_written_and_not_at_all_when_damaged() {
-        let mut entries = vec![entry(), entry(), entry()];
+        let mut entries = [entry(), entry(), entry()];
         for (entry, path) in entries.iter_mut().zip([&b"a"[..], b"a-b", b"a/b"]) {
             entry.path = path.to_vec();
         }
