@@ -104,16 +104,17 @@ impl Store {
     /// number `epoch`. Where that is the last member, nothing is parsed.
     pub fn step_made(&self, key: &Digest) -> Result<Option<StepMade>, StoreError> {
         let found = self.read(|connection| {
+            // In this order SQLite walks a long text once: it then knows where what follows it is.
             let mut query = connection.prepare_cached(
-                "SELECT layer, created, last_used, substr(CAST(ingredients AS BLOB), -?2)
+                "SELECT substr(CAST(ingredients AS BLOB), -?2), layer, created, last_used
                     FROM steps WHERE key = ?1",
             )?;
             let row = |row: &Row<'_>| {
-                let end: Vec<u8> = row.get(3)?;
+                let end: Vec<u8> = row.get(0)?;
                 Ok(StepMade {
-                    layer: db::optional_digest(row, 0)?.map(DiffId),
-                    created: Timestamp(row.get(1)?),
-                    last_used: Timestamp(row.get(2)?),
+                    layer: db::optional_digest(row, 1)?.map(DiffId),
+                    created: Timestamp(row.get(2)?),
+                    last_used: Timestamp(row.get(3)?),
                     epoch: epoch_at_end(&String::from_utf8_lossy(&end)),
                 })
             };
