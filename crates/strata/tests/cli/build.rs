@@ -88,7 +88,7 @@ fn errors_show_the_lines_of_the_dockerfile() {
         ),
         (
             &["build", "--progress", "x", "context"],
-            "ERROR: failed to build: invalid progress mode x: expected auto, quiet, plain or tty\n",
+            "ERROR: failed to build: invalid progress mode x: expected auto, none, plain, quiet, rawjson or tty\n",
         ),
     ] {
         let outcome = strata.run(words);

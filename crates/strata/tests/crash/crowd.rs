@@ -194,6 +194,7 @@ fn check_end(strata: &CommandLine) {
     let found = faults(strata);
     assert!(found.is_empty(), "{}", found.join("\n"));
     strata.run(&["builder", "prune", "-af"]).succeeded();
+    strata.run(&["history", "rm", "--all"]).succeeded();
     strata.run(&["image", "prune", "-af"]).succeeded();
     settle(strata);
     assert_eq!(strata.run(&["ps", "-aq"]).stdout(), "");

@@ -178,6 +178,7 @@ fn check(signal: Signal, may_end: fn(ExitStatus) -> bool) {
         assert!(line.ends_with(" CACHED"), "{done}: {said}");
     }
     strata.run(&["builder", "prune", "-af"]).succeeded();
+    strata.run(&["history", "rm", "--all"]).succeeded();
     strata.run(&["image", "prune", "-af"]).succeeded();
     assert!(strata.settle());
     assert_eq!(mounts(&strata), [""; 0]);

@@ -296,6 +296,7 @@ fn empty(strata: &CommandLine) {
         strata.run(&["rm", "-f", container]).succeeded();
     }
     strata.run(&["builder", "prune", "-af"]).succeeded();
+    strata.run(&["history", "rm", "--all"]).succeeded();
     strata.run(&["image", "prune", "-af"]).succeeded();
     assert!(strata.settle());
     let left = Ledger::read(&strata.path("root"));

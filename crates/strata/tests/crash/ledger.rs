@@ -54,6 +54,10 @@ impl Ledger {
             let digest = digest_of(&root.join(&path));
             lines.insert(format!("file {} {length} {digest}", path.display()));
         }
+        // A log has times. One that no build has is seen.
+        let logs = rows(&connection, "SELECT log FROM builds WHERE log IS NOT NULL");
+        let is_log = |line: &String| logs.iter().any(|log| line.contains(&log[0]));
+        lines.retain(|line| !is_log(line));
         Self(lines)
     }
 
