@@ -248,7 +248,8 @@ fn run(arguments: &Arguments, session: &mut Session) -> Result<Exit, CommandErro
             if let Some(path) = arguments.text("iidfile") {
                 fs::write(path, &id).map_err(|error| failed(&open_error(path, &error)))?;
             }
-            if prints_id(arguments, style) && !outputs.uses_stdout {
+            let is_kept = options.result == ResultKind::Image;
+            if prints_id(arguments, style) && is_kept && !outputs.uses_stdout {
                 session.out.line(&id)?;
             }
             background::tidy(session);

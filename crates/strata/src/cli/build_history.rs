@@ -248,7 +248,8 @@ fn trim_beginning(name: &str) -> String {
 fn find(store: &Store, name: Option<&str>) -> Result<BuildRecord, CommandError> {
     let mut builds = store.builds()?;
     let index = match name {
-        None | Some("") => Some(0),
+        None => Some(0),
+        Some("") => None,
         Some(name) => match name.strip_prefix('^') {
             Some(number) => Some(number.parse().map_err(|_| {
                 CommandError::client(format!("invalid offset {name:?}: expected ^ and a number"))
@@ -271,7 +272,7 @@ fn find(store: &Store, name: Option<&str>) -> Result<BuildRecord, CommandError> 
     };
     match (index.filter(|index| *index < builds.len()), name) {
         (Some(index), _) => Ok(builds.swap_remove(index)),
-        (None, None | Some("")) => Err(CommandError::client("no records found")),
+        (None, None) => Err(CommandError::client("no records found")),
         (None, Some(name)) => Err(CommandError::client(format!(
             "no record found for ref {name:?}"
         ))),

@@ -71,6 +71,11 @@ impl Outputs {
     fn add(&mut self, text: &str) -> Result<(), CommandError> {
         let fields = Fields::parse(text)?;
         let destination = fields.destination.as_deref();
+        // What a variable that is not set would leave.
+        if destination == Some("") {
+            let kind = &fields.kind;
+            return Err(failed(&format!("dest is required for {kind} output")));
+        }
         match fields.kind.as_str() {
             "local" => {
                 let Some(path) = destination else {

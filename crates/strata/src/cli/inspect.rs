@@ -2,7 +2,7 @@
 
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Value, json};
-use store::{ContainerError, ResolveError};
+use store::{ContainerError, ImageRecord, ResolveError, Store, StoreError};
 use strata::container::{Container, FindError};
 use strata::ops::inspect;
 
@@ -148,8 +148,22 @@ fn pretty(objects: &[Value]) -> String {
 
 fn find_image(word: &str, session: &Session) -> Result<Value, CommandError> {
     let store = session.store()?;
-    let image = name::resolve(store, word)?;
-    Ok(inspect::image(store, &image)?)
+    show_image(store, || name::resolve(store, word))
+}
+
+/// Shows the image that `resolve` finds. One that is removed before it could be read is looked
+/// for again: its name leads to nothing then, or to another one.
+fn show_image(
+    store: &Store,
+    resolve: impl Fn() -> Result<ImageRecord, CommandError>,
+) -> Result<Value, CommandError> {
+    let mut gone = None;
+    loop {
+        match inspect::image(store, &resolve()?) {
+            Err(StoreError::ImageNotFound(id)) if gone != Some(id) => gone = Some(id),
+            shown => return Ok(shown?),
+        }
+    }
 }
 
 fn find_container(word: &str, session: &Session) -> Result<Value, CommandError> {
@@ -165,11 +179,11 @@ fn find_any(word: &str, session: &Session) -> Result<Value, CommandError> {
         Err(FindError::Container(ContainerError::NotFound(_))) => {}
         Err(error) => return Err(error.into()),
     }
-    match store.resolve(word) {
-        Ok(image) => Ok(inspect::image(store, &image)?),
+    show_image(store, || match store.resolve(word) {
+        Ok(image) => Ok(image),
         Err(ResolveError::NotFound { .. } | ResolveError::Invalid(_)) => Err(CommandError::client(
             format!("Error: No such object: {word}"),
         )),
         Err(error) => Err(error.into()),
-    }
+    })
 }

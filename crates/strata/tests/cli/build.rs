@@ -863,9 +863,18 @@ fn builders_entitlements_and_jobs_that_are_not_there_are_refused() {
             "entitlement \"security.insecure\" cannot be allowed",
         ),
         ("--jobs=0", "expected a number from 1"),
+        ("--output=", "dest is required for local output"),
+        (
+            "--output=type=local,dest=",
+            "dest is required for local output",
+        ),
+        ("--output=type=oci,dest=", "dest is required for oci output"),
     ] {
         let refused = strata.run(&["build", flag, "context"]);
         assert!(refused.stderr.contains(said), "{refused}");
         assert_ne!(refused.code, 0, "{flag}");
     }
+    // Only an image has an id that leads anywhere.
+    let files = strata.run(&["build", "-q", "-o", "out", "context"]);
+    assert_eq!((files.code, files.stdout.as_str()), (0, ""), "{files}");
 }

@@ -187,6 +187,18 @@ fn removed_builds_take_their_logs_with_them() {
     );
     let neither = strata.run(&["history", "rm"]);
     assert_eq!(neither.code, 1, "{neither}");
+    assert_eq!(strata.run(&["build", "-q", "context"]).code, 0);
+    let unset = strata.run(&["history", "rm", ""]);
+    assert!(
+        unset.stderr.contains("no record found for ref \"\""),
+        "{unset}"
+    );
+    assert_eq!(
+        strata
+            .run(&["history", "ls", "--format={{.Name}}"])
+            .stdout(),
+        "context\n"
+    );
 }
 
 #[test]
