@@ -334,6 +334,8 @@ fn create(root: &Path, format_path: &Path) -> Result<Format, StoreError> {
         set_apart(&root.join(directory)).unwrap_or_default();
     }
     let mut connection = db::open(&root.join("db.sqlite"), Missing::Create)?;
+    // On the disk before `format` is: a power cut could leave a store without tables.
+    connection.pragma_update(None, "synchronous", "FULL")?;
     db::migrate(&mut connection, journal_mode(root)?)?;
     reserve::take(root)?;
     // Last: a store with this file is complete.

@@ -318,7 +318,8 @@ fn expected(steps: &[Step], moment: &Moment) -> BTreeMap<String, BTreeSet<String
     };
     let mut expected = BTreeMap::new();
     for (name, id) in &steps[last].tags {
-        let later = &steps[last..begun];
+        // Steps that write nothing begin where the one before them does.
+        let later = &steps[last..begun.max(last + 1)];
         if later.iter().all(|step| step.tags.contains_key(name)) {
             let ids: BTreeSet<String> = later.iter().map(|step| step.tags[name].clone()).collect();
             assert!(ids.contains(id));
