@@ -67,6 +67,26 @@ pub struct Files {
     pub checksum: Option<Digest>,
 }
 
+impl Files {
+    /// The copy of a path, perhaps with wildcards, to the root of a layer of its own.
+    pub(crate) fn to_root(from: FilesFrom, path: String) -> Self {
+        Self {
+            from,
+            items: vec![Item::Path(path)],
+            destination: Destination {
+                path: "/".to_owned(),
+                form: DestinationForm::Directory,
+            },
+            owner: None,
+            mode: None,
+            exclude: Vec::new(),
+            archives: Archives::Keep,
+            link: Link::Apart,
+            checksum: None,
+        }
+    }
+}
+
 /// Where `COPY` and `ADD` read paths.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FilesFrom {

@@ -10,9 +10,7 @@ use super::{LowerError, metadata};
 use crate::located::Located;
 use crate::plan::{CopyFrom, Plan, StageBase};
 use crate::variables::Variables;
-use crate::vertex::{
-    Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Operation, Origin, Vertex,
-};
+use crate::vertex::{Files, FilesFrom, Operation, Origin, Vertex};
 use crate::{BaseImage, BaseImageError};
 
 /// The comment of history entries that a build makes.
@@ -348,20 +346,8 @@ impl Lowering<'_> {
 
 /// The copy that makes a stage of a context.
 fn all_of_context(name: &str) -> Operation {
-    Operation::Files(Files {
-        from: FilesFrom::Context(Some(name.to_owned())),
-        items: vec![Item::Path("/".to_owned())],
-        destination: Destination {
-            path: "/".to_owned(),
-            form: DestinationForm::Directory,
-        },
-        owner: None,
-        mode: None,
-        exclude: Vec::new(),
-        archives: Archives::Keep,
-        link: Link::Apart,
-        checksum: None,
-    })
+    let from = FilesFrom::Context(Some(name.to_owned()));
+    Operation::Files(Files::to_root(from, "/".to_owned()))
 }
 
 impl StageState {

@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 use super::Environment;
 use super::files::Inputs;
 use crate::SolveError;
-use crate::vertex::{
-    Archives, Destination, DestinationForm, Files, FilesFrom, Item, Link, Mount, MountKind, RunStep,
-};
+use crate::vertex::{Files, FilesFrom, Mount, MountKind, RunStep};
 
 /// The files that bind mounts show, by the index of their mount.
 #[derive(Default)]
@@ -146,18 +144,5 @@ pub(crate) fn files(from: FilesFrom, source: &str) -> Files {
         }
         literal.push(character);
     }
-    Files {
-        from,
-        items: vec![Item::Path(literal)],
-        destination: Destination {
-            path: "/".to_owned(),
-            form: DestinationForm::Directory,
-        },
-        owner: None,
-        mode: None,
-        exclude: Vec::new(),
-        archives: Archives::Keep,
-        link: Link::Apart,
-        checksum: None,
-    }
+    Files::to_root(from, literal)
 }
