@@ -58,7 +58,9 @@ pub use duration::DurationError;
 pub use error::{ParseError, ParseErrorKind};
 pub use excerpt::excerpt;
 pub use glob::ShellPatternError;
-pub use mount::{CacheSharing, Mount, MountError, MountFlag, MountKind, Ownership, parse_size};
+pub use mount::{
+    CacheSharing, Mount, MountError, MountFlag, MountKind, Ownership, fields, parse_size,
+};
 pub use parse::{parse, parse_trigger};
 pub use place::place;
 pub use span::{Span, Spanned};

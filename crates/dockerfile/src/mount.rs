@@ -501,8 +501,9 @@ fn mount_fields(text: &str) -> Result<Vec<String>, MountError> {
     fields(text).ok_or_else(|| MountError::Quotes(text.to_owned()))
 }
 
-/// Splits one line of comma-separated values; `None` when its quotes do not match.
-pub(crate) fn fields(text: &str) -> Option<Vec<String>> {
+/// Splits one line of comma-separated values: a field may be quoted, and doubled quotes in it are
+/// one. `None` when its quotes do not match.
+pub fn fields(text: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
@@ -548,6 +549,25 @@ pub(crate) fn fields(text: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_are_quoted_as_in_csv() {
+        let check = |text: &str, expected: Option<&[&str]>| {
+            let found = fields(text);
+            let found: Option<Vec<&str>> = found
+                .as_ref()
+                .map(|it| it.iter().map(String::as_str).collect());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        };
+        check("a", Some(&["a"]));
+        check("type=x,ref=y", Some(&["type=x", "ref=y"]));
+        check("a,", Some(&["a", ""]));
+        check("\"dest=a,b\",c", Some(&["dest=a,b", "c"]));
+        check("\"a\"\"b\"", Some(&["a\"b"]));
+        check("\"a", None);
+        check("a\"b\"", None);
+        check("\"a\"b", None);
+    }
 
     fn resolve(text: &str) -> Result<Mount, String> {
         let variable = |name: &str| (name == "id").then(|| "npm".to_owned());

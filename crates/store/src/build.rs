@@ -58,12 +58,7 @@ impl BuildStatus {
 }
 
 impl Store {
-    /// Starts the log of a build, which [`Store::commit_build_log`] ends.
-    pub fn new_build_log(&self) -> Result<NewBlob, StoreError> {
-        self.new_blob()
-    }
-
-    /// Keeps a log. It goes with the next sweep unless a build names it; the caller's lock keeps
+    /// Keeps a log, written to a [`Store::new_blob`]. It goes with the next sweep unless a build names it; the caller's lock keeps
     /// that away.
     pub fn commit_build_log(&self, log: NewBlob) -> Result<Digest, StoreError> {
         let media_type = MediaType::from("application/vnd.strata.build.log.v1+jsonl+zstd");

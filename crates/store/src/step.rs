@@ -90,14 +90,7 @@ impl Store {
             let found = query.query_row([key.as_bytes()], record).optional()?;
             found.transpose()
         })?;
-        let Some(step) = found else {
-            return Ok(None);
-        };
-        let valid = match &step.layer {
-            Some(layer) => self.has_layer(layer)?,
-            None => true,
-        };
-        Ok(valid.then_some(step))
+        self.if_here(found, |step| step.layer)
     }
 
     /// Returns what [`Store::step`] does, but of what the key was made of, which can be megabytes, only the
@@ -127,14 +120,23 @@ impl Store {
             }
             Ok(found)
         })?;
+        self.if_here(found, |step| step.layer)
+    }
+
+    /// Returns what was found, unless the layer that it names is gone.
+    fn if_here<T>(
+        &self,
+        found: Option<T>,
+        layer: impl Fn(&T) -> Option<DiffId>,
+    ) -> Result<Option<T>, StoreError> {
         let Some(step) = found else {
             return Ok(None);
         };
-        let valid = match &step.layer {
-            Some(layer) => self.has_layer(layer)?,
+        let is_here = match layer(&step) {
+            Some(layer) => self.has_layer(&layer)?,
             None => true,
         };
-        Ok(valid.then_some(step))
+        Ok(is_here.then_some(step))
     }
 
     /// Records a step; one with the same key is replaced. Its layer must be in the store.

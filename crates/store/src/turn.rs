@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use oci::Digest;
 
+use crate::blob_writer::is_at;
 use crate::error::at;
 use crate::{Store, StoreError, lock};
 
@@ -15,13 +15,15 @@ use crate::{Store, StoreError, lock};
 #[derive(Debug)]
 pub struct Turn {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         // Removed while it is locked: who waits for it sees that it has another file.
         drop(fs::remove_file(&self.path));
+        // A child that was forked and has yet to exec holds the file too, as with [`crate::Lock`].
+        drop(self.file.unlock());
     }
 }
 
@@ -35,8 +37,8 @@ impl Store {
             if !lock::try_exclusive(&file, &path)? {
                 return Ok(None);
             }
-            if is_named(&file, &path)? {
-                return Ok(Some(Turn { path, _file: file }));
+            if is_at(&file, &path)? {
+                return Ok(Some(Turn { path, file }));
             }
         }
     }
@@ -54,15 +56,5 @@ impl Store {
 
     fn turn_path(&self, key: &Digest) -> PathBuf {
         self.ingest_dir().join(format!("{}.step", key.hex()))
-    }
-}
-
-/// Tells whether the file is still the one at `path`.
-fn is_named(file: &File, path: &PathBuf) -> Result<bool, StoreError> {
-    let own = file.metadata().map_err(at("read", path))?;
-    match fs::metadata(path) {
-        Ok(named) => Ok((named.dev(), named.ino()) == (own.dev(), own.ino())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(at("read", path)(error)),
     }
 }

@@ -65,7 +65,7 @@ struct Entry {
 
 impl Entry {
     fn parse(text: &str) -> Result<Self, CommandError> {
-        let fields = fields(text)
+        let fields = dockerfile::fields(text)
             .ok_or_else(|| failed(&format!("invalid value {text:?}: its quotes do not match")))?;
         if let [name] = fields.as_slice()
             && !name.contains('=')
@@ -278,74 +278,9 @@ fn packing(entry: &mut Entry) -> Result<(Compression, Reuse), CommandError> {
     Ok((wanted.compression(), reuse))
 }
 
-/// Splits a value at commas; a field may be quoted, and doubled quotes in it are one. `None` when
-/// quotes do not match.
-fn fields(text: &str) -> Option<Vec<String>> {
-    let mut fields = Vec::new();
-    let mut rest = text;
-    loop {
-        let Some(quoted) = rest.strip_prefix('"') else {
-            let (field, tail) = match rest.split_once(',') {
-                Some((field, tail)) => (field, Some(tail)),
-                None => (rest, None),
-            };
-            if field.contains('"') {
-                return None;
-            }
-            fields.push(field.to_owned());
-            match tail {
-                Some(tail) => rest = tail,
-                None => return Some(fields),
-            }
-            continue;
-        };
-        let mut field = String::new();
-        let mut open = quoted;
-        loop {
-            let (before, after) = open.split_once('"')?;
-            field.push_str(before);
-            match after.strip_prefix('"') {
-                Some(after) => {
-                    field.push('"');
-                    open = after;
-                }
-                None => {
-                    open = after;
-                    break;
-                }
-            }
-        }
-        fields.push(field);
-        match open.strip_prefix(',') {
-            Some(tail) => rest = tail,
-            None if open.is_empty() => return Some(fields),
-            None => return None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_are_quoted_as_in_csv() {
-        let check = |text: &str, expected: Option<&[&str]>| {
-            let found = fields(text);
-            let found: Option<Vec<&str>> = found
-                .as_ref()
-                .map(|it| it.iter().map(String::as_str).collect());
-            assert_eq!(found.as_deref(), expected, "{text}");
-        };
-        check("a", Some(&["a"]));
-        check("type=x,ref=y", Some(&["type=x", "ref=y"]));
-        check("a,", Some(&["a", ""]));
-        check("\"dest=a,b\",c", Some(&["dest=a,b", "c"]));
-        check("\"a\"\"b\"", Some(&["a\"b"]));
-        check("\"a", None);
-        check("a\"b\"", None);
-        check("\"a\"b", None);
-    }
 
     fn message(text: &str) -> String {
         let entry = Entry::parse(text);

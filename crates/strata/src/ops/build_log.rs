@@ -39,7 +39,7 @@ struct Inner {
 
 impl BuildLog {
     pub(crate) fn start(store: &Store) -> Self {
-        let blob = store.new_build_log().ok();
+        let blob = store.new_blob().ok();
         let encoder = blob.and_then(|blob| zstd::Encoder::new(blob, LEVEL).ok());
         let counts = StepCounts::default();
         Self {
